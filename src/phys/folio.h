@@ -1,0 +1,166 @@
+/*
+ * folio.h - struct folio: one naturally aligned run of 2^order frames that is managed as one.
+ *
+ * There is one 64-byte record per frame (the frame map). The record of the first frame of a run IS the folio;
+ * the records of the other frames (tails) only carry `head_order` and their own `mapcount`.
+ *
+ * Invariants
+ *  1. ref == 0: the frames belong to the allocator or are on their way there (being released).
+ *  2. ref >= number of entries that map pages of it + (in swap cache ? nr : 0) + pins * PIN_BIAS.
+ *  3. sum of the pages' mapcounts == number of PTE-level entries; entire_mapcount == PMD-level entries.
+ *  4. PG_LRU set <=> linked into an LRU list; only the one who cleared it may unlink it.
+ *  5. anon: mapping & MAPPING_ANON, index = va page index in the area it was first mapped in.
+ *  6. PG_ANON_EXCLUSIVE: exactly one space maps it, and that space may write it without a copy.
+ *  7. PG_SWAPCACHE <=> private is the swap entry of page 0 and the slots point back at this folio.
+ *
+ * States (who moves them): free -[phys_alloc]-> owned, ref 1 -[fault: rmap add]-> mapped -[lru_add]-> on LRU
+ *   -[lru_isolate]-> isolated -[swap_add_folio]-> swap cache -[rmap_unmap]-> unmapped -[folio_freeze,
+ *   swap_delete_folio]-> ref 0 -[phys_free_*: uncharge, release]-> free.
+ *
+ * Locking letters: (A) atomic; (L) folio lock; (R) its node's LRU lock; (C) constant while ref > 0;
+ * (P) entry lock of the mapping entry.
+ */
+#ifndef QUIRE_PHYS_FOLIO_H
+#define QUIRE_PHYS_FOLIO_H
+
+#include "base/atomic.h"
+#include "base/list.h"
+#include "base/lock.h"
+
+enum folio_flag {
+	PG_LOCKED = 0,	/* the folio lock (bitlock) */
+	PG_WAITERS = 1, /* somebody sleeps for it */
+	PG_LRU = 2,
+	PG_ACTIVE = 3,	      /* on the active list, or to go there */
+	PG_UNEVICTABLE = 4,   /* mlocked: on no evictable list */
+	PG_REFERENCED = 5,    /* seen used since the last look */
+	PG_DIRTY = 6,	      /* bytes newer than the stored copy, or no stored copy */
+	PG_UPTODATE = 7,
+	PG_SWAPBACKED = 8,
+	PG_SWAPCACHE = 9,
+	PG_WRITEBACK = 10,
+	PG_WORKINGSET = 11,   /* came back within the refault distance */
+	PG_ANON_EXCLUSIVE = 12, /* of the whole folio (private pages of one space) */
+	PG_MLOCKED = 13,
+	PG_LAZYFREE = 14,     /* MADV_FREE: may be dropped while clean */
+	PG_RECLAIM = 15,      /* isolated by reclaim */
+	PG_HEAD = 16,	      /* order > 0 */
+	PG_TAIL = 17,	      /* not the first frame: head_order tells the distance */
+	PG_READAHEAD = 18,    /* brought in ahead of use; first fault on it extends the window */
+	PG_PARTIAL = 19,      /* some page of a large folio is unmapped */
+};
+#define PGF(x) BIT(PG_##x)
+
+#define PIN_BIAS 1024u
+#define MAPPING_ANON 1ul
+
+struct folio {
+	a64_t flags;	       /* (A) enum folio_flag */
+	a32_t ref;	       /* (A) */
+	a32_t mapcount;	       /* (A) PTE-level mappings of this frame (0 = none) */
+	aptr_t mapping;	       /* (L) for writing; anon_vma | MAPPING_ANON; NULL when never mapped or freed */
+	u64 index;	       /* (L) page index (va >> PAGE_SHIFT at first mapping) */
+	struct list lru;       /* (R) while PG_LRU, else the isolator's or a batch's */
+	u64 swap;	       /* (L) swap entry of page 0 while PG_SWAPCACHE; free for the isolator else */
+	a32_t entire_mapcount; /* (A) PMD-level mappings */
+	u16 charge;	       /* (C) control group number, 0 = none */
+	u8 order;	       /* (C) */
+	u8 node;	       /* (C) */
+};
+_Static_assert(sizeof(struct folio) == 64, "one cache line a frame");
+
+static inline bool folio_test(const struct folio *f, enum folio_flag b)
+{
+	return a64_read(&f->flags) & BIT(b);
+}
+
+static inline void folio_set(struct folio *f, enum folio_flag b)
+{
+	a64_fetch_or(&f->flags, BIT(b));
+}
+
+static inline void folio_clear(struct folio *f, enum folio_flag b)
+{
+	a64_fetch_and(&f->flags, ~BIT(b));
+}
+
+/* True when this call changed it. */
+static inline bool folio_test_set(struct folio *f, enum folio_flag b)
+{
+	return !(a64_fetch_or(&f->flags, BIT(b)) & BIT(b));
+}
+
+static inline bool folio_test_clear(struct folio *f, enum folio_flag b)
+{
+	return a64_fetch_and(&f->flags, ~BIT(b)) & BIT(b);
+}
+
+static inline u32 folio_nr(const struct folio *f)
+{
+	return 1u << f->order;
+}
+
+/* A reference on top of one that the caller knows to exist. */
+static inline void folio_get_nr(struct folio *f, u32 nr)
+{
+	u32 old = a32_fetch_add(&f->ref, nr);
+	BUG_ON(old == 0);
+}
+
+static inline void folio_get(struct folio *f)
+{
+	folio_get_nr(f, 1);
+}
+
+/* For lock-free lookups: false when it is frozen or free. The caller then revalidates its lookup. */
+static inline bool must_check folio_try_get(struct folio *f)
+{
+	return a32_add_unless(&f->ref, 1, 0);
+}
+
+/* 0 -> nobody can get a reference: true only when ref was exactly `expected`. */
+static inline bool must_check folio_freeze(struct folio *f, u32 expected)
+{
+	return a32_cmpxchg(&f->ref, &expected, 0);
+}
+
+static inline void folio_unfreeze(struct folio *f, u32 ref)
+{
+	a32_set_release(&f->ref, ref);
+}
+
+/* May be true without a pin when there are very many references; never false with one. */
+static inline bool folio_maybe_pinned(const struct folio *f)
+{
+	return a32_read(&f->ref) >= PIN_BIAS;
+}
+
+static inline bool must_check folio_trylock(struct folio *f)
+{
+	return bitlock_trylock(&f->flags, PG_LOCKED, LOCK_FOLIO);
+}
+
+static inline void folio_lock(struct folio *f)
+{
+	bitlock_lock(&f->flags, PG_LOCKED, PG_WAITERS, (u32 *)&f->flags.raw, LOCK_FOLIO);
+}
+
+static inline void folio_unlock(struct folio *f)
+{
+	bitlock_unlock(&f->flags, PG_LOCKED, PG_WAITERS, (u32 *)&f->flags.raw);
+}
+
+/* Any entry maps any page of it. For large folios a sum over pages: a snapshot. */
+u32 folio_mapcount(const struct folio *f);
+
+static inline bool folio_mapped(const struct folio *f)
+{
+	return f->order ? folio_mapcount(f) != 0 : a32_read(&f->mapcount) != 0;
+}
+
+static inline bool folio_is_anon(const struct folio *f)
+{
+	return (uintptr_t)aptr_read(&f->mapping) & MAPPING_ANON;
+}
+
+#endif

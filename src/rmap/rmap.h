@@ -1,0 +1,91 @@
+/*
+ * rmap.h - from a folio to every entry that maps it: anon_vma, the walk, mapping counts, unmapping.
+ *
+ * struct anon_vma: a reference-counted set of areas that may map the same anonymous folios, in an interval tree by page
+ * index; areas and anon_vmas are linked by anon_vma_chain objects (an area may be in several once spaces fork). All anon_vmas of
+ * one family share the root's rwsem.
+ * A folio's mapping holds the anon_vma (| MAPPING_ANON) and its index; to walk, one takes a reference with
+ * folio_get_anon_vma (RCU; revalidates that the folio is still mapped) and read-locks the root.
+ *
+ *   T1: rmap walk                             T2: last unmap of the folio
+ *   rcu lock; m = folio->mapping
+ *   mapped? yes; try ref anon_vma             mapcount -> 0 ... areas unlinked, anon_vma refs -> 0
+ *   still mapped? no -> drop, give up         freed after a grace period: the try-ref above never touches freed memory
+ *
+ * Locking: ANON_VMA (root rwsem) before entry locks; callers hold the folio lock for unmap.
+ */
+#ifndef QUIRE_RMAP_RMAP_H
+#define QUIRE_RMAP_RMAP_H
+
+#include "base/rbtree.h"
+#include "pagetable/pagetable.h"
+#include "phys/phys.h"
+#include "tlb/tlb.h"
+#include "vma/vma.h"
+
+struct anon_vma {
+	struct rwsem rwsem;	/* used of the root only */
+	struct anon_vma *root;	/* (C) */
+	a32_t ref;		/* areas' chains + walkers */
+	struct itree tree;	/* (root rwsem) of anon_vma_chain.node */
+	struct rcu_head rcu;
+};
+
+struct anon_vma_chain {
+	struct itree_node node;	  /* (root rwsem) [pgoff, last pgoff] of the area */
+	struct vma *vma;	  /* (C) */
+	struct anon_vma *anon_vma;/* (C) */
+	struct list same_vma;	  /* (S) in vma->anon_chain */
+};
+
+/* What rmap must know of the space that owns an area (the space folder embeds it first in struct space). */
+struct rmap_space {
+	struct pgtable pgt;
+	struct tlb_space tlb;
+	a64_t rss_pages;	/* entries that map pages */
+	a64_t swap_entries;	/* entries that are swap entries */
+};
+
+int must_check rmap_create(struct quire *q);
+void rmap_destroy(struct quire *q);
+extern const struct vma_ops rmap_vma_ops;
+
+/* Make sure the area has an anon_vma (reuses a mergeable neighbour's). LOCKING: VMA lock or space lock (read is enough). */
+int must_check anon_vma_prepare(struct quire *q, struct vma *v);
+/* mremap: dst gets src's anon_vma. LOCKING: space write lock. */
+int must_check anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src);
+
+/* ---- counting: LOCKING: entry lock held ---- */
+/* First mapping of a new anonymous folio, nr == folio_nr: sets mapping, index, exclusive, swap-backed. */
+void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u64 va);
+/* A further mapping of pages [first, first+nr) (swap-in again, remap, refault into a live folio). LOCKING: folio lock too. */
+void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v, u64 va);
+/* Does not touch references. Sets PG_PARTIAL when a large folio stays partly mapped. */
+void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
+void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
+
+/* ---- walks ---- */
+enum unmap_flags {
+	UNMAP_IGNORE_MLOCK = BIT(0),
+	UNMAP_BATCH_FLUSH = BIT(1), /* leave the flush to the caller's batch (else flushed before return) */
+};
+/* Replace every entry of the folios by swap entries (folio in swap cache) or drop lazy-free clean ones. `folios`: locked,
+ * isolated; consecutive ones that neighbour each other in one area are handled under one lock round. Dirty bits go to
+ * the folio when an entry is cleared. On CAP_FLUSH_UNDER_LOCK machines the flush (FLUSH_NO_STORE) is done inside. done[i] = true when
+ * folio i has no mapping left; a folio that must not be unmapped (mlocked, pinned, unreadable area, raced)
+ * keeps or gets back all its entries unchanged.
+ * LOCKING: takes ANON_VMA for reading, entry locks. Returns number unmapped. */
+u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags, struct tlb_batch *batch, bool *done);
+/* Was it used since the last call? Clears the accessed bits (no flush; hardware-A/D machines only). *vm_flags: or of areas. */
+u32 rmap_referenced(struct quire *q, struct folio *f, u64 *vm_flags);
+/* Every (vma, va) that may map page `index` of the anon folio; stops when fn returns false. */
+void rmap_walk_anon(struct quire *q, struct folio *f, bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
+
+/* Split a large folio into single pages wherever it is mapped (entries keep mapping the same frames). The caller holds one
+ * reference and the folio lock. 0; -EBUSY extra references (pins, isolation); -EAGAIN. */
+int must_check rmap_split_folio(struct quire *q, struct folio *f);
+
+/* 0 or number of broken invariants of one area's chains. */
+u64 rmap_check_vma(struct quire *q, struct vma *v);
+
+#endif
