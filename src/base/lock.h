@@ -8,6 +8,12 @@
  *
  * mutex, spin: one owner, not recursive, must be released by its owner.
  * rwsem: many readers or one writer; writers have preference; a reader never upgrades; not recursive.
+ * What the checker wants of a blocking acquisition: every class held stands earlier in locks.def (the
+ *   same class only with _nested), the lock itself is not held, and for rwsem, bitlock, a vmalock's
+ *   writer and lock_assert_may_sleep that the thread is in no RCU section. mutex and spin are allowed in RCU
+ *   sections (they are short leaves and entry locks are taken under RCU); the assertion refuses spins held.
+ * All of them: a release touches the lock's memory in one atomic step and never after it, so that the next
+ *   owner may free the object.
  * vmalock: the per-VMA lock. A reader never waits: it fails at once if a writer holds or wants the
  *   area, and the caller then falls back to the space lock. A writer must hold the space lock for
  *   writing; it marks the area with the space's current write sequence and waits for readers to
@@ -32,7 +38,7 @@ enum lock_class {
 const char *lock_class_name(enum lock_class cls);
 
 struct mutex {
-	a32_t word; /* 0 free, 1 held, 2 held with sleepers */
+	a32_t word; /* 0 free, 1 held, 2 held and perhaps sleepers */
 	u32 cls;
 };
 struct spin {
@@ -40,15 +46,13 @@ struct spin {
 	u32 cls;
 };
 struct rwsem {
-	a32_t state;   /* readers in the low bits, writer bit, writer-waiting bit */
-	a32_t seq;     /* parked waiters sleep on this */
-	a32_t waiters; /* number of parked threads; nobody wakes when 0 */
+	a32_t state; /* readers in the low bits, bits for: writer, writer waits, somebody sleeps */
 	u32 cls;
 };
 /* Embedded in an area. `gen` is the area's copy of the space's write sequence. */
 struct vmalock {
-	a32_t readers; /* bit 31: detached or a writer waits */
-	a32_t write_gen;
+	a32_t readers; /* count; bit 31: a writer waits or the area is detached for good */
+	a32_t write_gen; /* changed by the writer while bit 31 keeps readers out */
 };
 
 void mutex_init(struct mutex *m, enum lock_class cls);
@@ -73,6 +77,7 @@ void rwsem_write_unlock(struct rwsem *s);
 /* Writer becomes a reader without letting another writer in between. */
 void rwsem_downgrade(struct rwsem *s);
 
+/* A space's write sequence starts at 1 or above: 0 in a new area means "never write locked". */
 void vmalock_init(struct vmalock *l);
 /* `space_gen`: the space's write sequence. True: the area cannot be changed until read_unlock. */
 bool must_check vmalock_read_trylock(struct vmalock *l, const a32_t *space_gen);
@@ -85,7 +90,10 @@ bool vmalock_is_write_locked(const struct vmalock *l, const a32_t *space_gen);
 /* Every later read_trylock fails for ever: the area leaves the tree. LOCKING: write locked. */
 void vmalock_detach(struct vmalock *l);
 
-/* A lock that is one bit of a word (the folio lock). `waitword` is parked on. */
+/*
+ * A lock that is one bit of a word (the folio lock). `waitword`: the half of `word` that holds `bit` and
+ * `waitbit` (the low half: (u32 *)&word->raw); sleepers park on it. The checker knows the lock by `word`.
+ */
 void bitlock_lock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword, enum lock_class cls);
 bool must_check bitlock_trylock(a64_t *word, unsigned bit, enum lock_class cls);
 void bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
@@ -97,6 +105,9 @@ void lock_assert_none(void);	       /* nothing at all is held */
 void lock_assert_may_sleep(void);      /* no spin lock held, not in an RCU section */
 void lockcheck_acquire(const void *lock, u32 cls, bool trylock, bool nested);
 void lockcheck_release(const void *lock);
+/* Checks like a blocking acquisition, records nothing. */
+void lockcheck_wait(const void *lock, u32 cls);
+void lockcheck_may_sleep_in(const void *lock, u32 cls); /* not in an RCU section */
 #else
 static inline void lock_assert_held(const void *lock)
 {
@@ -118,6 +129,16 @@ static inline void lockcheck_acquire(const void *lock, u32 cls, bool trylock, bo
 static inline void lockcheck_release(const void *lock)
 {
 	(void)lock;
+}
+static inline void lockcheck_wait(const void *lock, u32 cls)
+{
+	(void)lock;
+	(void)cls;
+}
+static inline void lockcheck_may_sleep_in(const void *lock, u32 cls)
+{
+	(void)lock;
+	(void)cls;
 }
 #endif
 
