@@ -46,8 +46,17 @@ struct rmap_space {
 	a64_t swap_entries;	/* entries that are swap entries */
 };
 
+/* What unmapping needs of the swap folder, which ranks higher: registered by it before the first use. */
+struct rmap_swap_ops {
+	/* An entry is about to name these slots. LOCKING: entry lock. */
+	void (*dup)(struct quire *q, u64 slot, u32 nr);
+};
+void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops);
+
 int must_check rmap_create(struct quire *q);
 void rmap_destroy(struct quire *q);
+/* anon_vmas and chains alive, for leak checks. */
+u64 rmap_live_objects(struct quire *q);
 extern const struct vma_ops rmap_vma_ops;
 
 /* Make sure the area has an anon_vma (reuses a mergeable neighbour's). LOCKING: VMA lock or space lock (read is enough). */
@@ -67,23 +76,27 @@ void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
 /* ---- walks ---- */
 enum unmap_flags {
 	UNMAP_IGNORE_MLOCK = BIT(0),
-	UNMAP_BATCH_FLUSH = BIT(1), /* leave the flush to the caller's batch (else flushed before return) */
 };
-/* Replace every entry of the folios by swap entries (folio in swap cache) or drop lazy-free clean ones. `folios`: locked,
- * isolated; consecutive ones that neighbour each other in one area are handled under one lock round. Dirty bits go to
- * the folio when an entry is cleared. On CAP_FLUSH_UNDER_LOCK machines the flush (FLUSH_NO_STORE) is done inside. done[i] = true when
- * folio i has no mapping left; a folio that must not be unmapped (mlocked, pinned, unreadable area, raced)
- * keeps or gets back all its entries unchanged.
- * LOCKING: takes ANON_VMA for reading, entry locks. Returns number unmapped. */
-u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags, struct tlb_batch *batch, bool *done);
-/* Was it used since the last call? Clears the accessed bits (no flush; hardware-A/D machines only). *vm_flags: or of areas. */
-u32 rmap_referenced(struct quire *q, struct folio *f, u64 *vm_flags);
-/* Every (vma, va) that may map page `index` of the anon folio; stops when fn returns false. */
-void rmap_walk_anon(struct quire *q, struct folio *f, bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
+/* Replace every entry of the folios by swap entries (folio in the swap cache) or drop lazy-free clean ones. `folios`:
+ * locked, isolated, ascending by index where they neighbour each other; those of one area inside one table are
+ * handled under one lock round. Dirty bits go to the folio when an entry is cleared. The flush is left to
+ * `batch` (which the caller must flush before it writes out or frees), except on
+ * CAP_FLUSH_UNDER_LOCK machines, where FLUSH_NO_STORE is done inside. done[i] = no mapping is left; a folio that must
+ * not be unmapped (mlocked area, pinned, unreadable area on home frames, dirty lazy-free) keeps its entries.
+ * LOCKING: takes ANON_VMA for reading, entry locks. Returns the number with done set. */
+u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
+		      struct tlb_batch *batch, bool *done);
+/* Was it used since the last call? Clears accessed bits without a flush (machines with CAP_HW_AD; 0 elsewhere). */
+u32 rmap_referenced(struct quire *q, struct folio *f);
+/* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for reading. */
+void rmap_walk_anon(struct quire *q, struct folio *f,
+		    bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
 
-/* Split a large folio into single pages wherever it is mapped (entries keep mapping the same frames). The caller holds one
- * reference and the folio lock. 0; -EBUSY extra references (pins, isolation); -EAGAIN. */
-int must_check rmap_split_folio(struct quire *q, struct folio *f);
+/* Split a large folio into single pages wherever it is mapped; the entries keep mapping the same frames. The caller has
+ * isolated and locked it and holds no reference but the isolation's; it is not in the swap cache. On success the pages that are
+ * mapped are on `out` (by ->lru), each isolated with one reference, unlocked; unmapped pages are freed; `f` is page 0 and
+ * unlocked. -EBUSY: others hold references; -EAGAIN; nothing has changed then. */
+int must_check rmap_split_folio(struct quire *q, struct folio *f, struct list *out);
 
 /* 0 or number of broken invariants of one area's chains. */
 u64 rmap_check_vma(struct quire *q, struct vma *v);

@@ -1,0 +1,291 @@
+/*
+ * anon_vma.c - anon_vmas, their chains to areas, and what happens to them when areas change.
+ *
+ * See rmap.h for the structures. An area's chain objects are changed under the space lock for writing, or by
+ * anon_vma_prepare under the space lock for reading, where the cmpxchg of vma->anon_vma picks one winner.
+ */
+#include "base/arena.h"
+#include "rmap/rmap_internal.h"
+
+int rmap_create(struct quire *q)
+{
+	struct rmap *r = arena_zalloc(q->arena, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->anon_vmas = cache_create(q->arena, "anon_vma", sizeof(struct anon_vma));
+	r->chains = cache_create(q->arena, "anon_vma_chain", sizeof(struct anon_vma_chain));
+	if (!r->anon_vmas || !r->chains) {
+		arena_free(q->arena, r, sizeof(*r));
+		return -ENOMEM;
+	}
+	q->rmap = r;
+	return 0;
+}
+
+void rmap_destroy(struct quire *q)
+{
+	qrcu_barrier(q);
+	arena_free(q->arena, q->rmap, sizeof(*q->rmap));
+	q->rmap = NULL;
+}
+
+void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops)
+{
+	q->rmap->swap_ops = ops;
+}
+
+u64 rmap_live_objects(struct quire *q)
+{
+	return cache_live(q->rmap->anon_vmas) + cache_live(q->rmap->chains);
+}
+
+static struct anon_vma *anon_vma_alloc(struct quire *q)
+{
+	struct anon_vma *av = cache_zalloc(q->rmap->anon_vmas);
+
+	if (!av)
+		return NULL;
+	rwsem_init(&av->rwsem, LOCK_ANON_VMA);
+	av->root = av;
+	a32_init(&av->ref, 1);
+	itree_init(&av->tree);
+	return av;
+}
+
+static void anon_vma_free_rcu(struct quire *q, struct rcu_head *head)
+{
+	cache_free(q->rmap->anon_vmas, container_of(head, struct anon_vma, rcu));
+}
+
+void anon_vma_put(struct quire *q, struct anon_vma *av)
+{
+	if (a32_sub_return(&av->ref, 1) == 0)
+		qrcu_call(q, &av->rcu, anon_vma_free_rcu);
+}
+
+/*
+ * Revalidates: the folio's mapping may be stale, because the last unmap does not clear it. While the folio is mapped, an area
+ * that maps it holds a reference of the anon_vma; so "mapped after the reference was taken" proves
+ * that the pointer was good when it was taken. RCU keeps the memory an anon_vma until then.
+ */
+struct anon_vma *folio_get_anon_vma(struct quire *q, struct folio *f)
+{
+	struct anon_vma *av = NULL;
+	uintptr_t m;
+
+	qrcu_read_lock();
+	m = (uintptr_t)aptr_read_acquire(&f->mapping);
+	if (!(m & MAPPING_ANON) || !folio_mapped(f))
+		goto out;
+	av = (struct anon_vma *)(m & ~MAPPING_ANON);
+	if (!a32_add_unless(&av->ref, 1, 0)) {
+		av = NULL;
+		goto out;
+	}
+	smp_mb();
+	if (!folio_mapped(f)) {
+		qrcu_read_unlock();
+		anon_vma_put(q, av);
+		return NULL;
+	}
+out:
+	qrcu_read_unlock();
+	return av;
+}
+
+static void chain_set_bounds(struct anon_vma_chain *avc)
+{
+	struct vma *v = avc->vma;
+
+	avc->node.start = v->pgoff;
+	avc->node.last = v->pgoff + ((vma_end(v) - vma_start(v)) >> PAGE_SHIFT) - 1;
+}
+
+/* LOCKING: anon_vma root write-locked. The caller has put a reference in for the chain. */
+static void chain_link(struct anon_vma_chain *avc, struct vma *v, struct anon_vma *av)
+{
+	avc->vma = v;
+	avc->anon_vma = av;
+	list_add_tail(&avc->same_vma, &v->anon_chain);
+	chain_set_bounds(avc);
+	itree_insert(&av->tree, &avc->node);
+}
+
+/* LOCKING: space lock for reading: the neighbours' bounds and flags stand still. */
+static bool can_share(struct vma *below, struct vma *above, struct anon_vma *av)
+{
+	u64 ignore = VM_PROT_MASK;
+	struct vma *owner = av == aptr_read(&below->anon_vma) ? below : above;
+
+	return vma_end(below) == vma_start(above) &&
+	       !((vma_flags(below) ^ vma_flags(above)) & ~ignore) &&
+	       below->pgoff + ((vma_end(below) - vma_start(below)) >> PAGE_SHIFT) == above->pgoff &&
+	       owner->anon_chain.next == owner->anon_chain.prev;
+}
+
+/* A neighbour's anon_vma, so that the two areas can merge one day; with a reference, or NULL. */
+static struct anon_vma *find_sharable(struct vma *v)
+{
+	struct vma *prev = vma_find_prev(v->set, vma_start(v));
+	struct vma *next = vma_next(v->set, v);
+	struct anon_vma *av;
+
+	av = prev ? aptr_read_acquire(&prev->anon_vma) : NULL;
+	if (av && can_share(prev, v, av) && a32_add_unless(&av->ref, 1, 0))
+		return av;
+	av = next ? aptr_read_acquire(&next->anon_vma) : NULL;
+	if (av && can_share(v, next, av) && a32_add_unless(&av->ref, 1, 0))
+		return av;
+	return NULL;
+}
+
+int anon_vma_prepare(struct quire *q, struct vma *v)
+{
+	struct anon_vma_chain *avc;
+	struct anon_vma *av;
+	void *none = NULL;
+
+	if (likely(aptr_read_acquire(&v->anon_vma)))
+		return 0;
+	avc = cache_zalloc(q->rmap->chains);
+	if (!avc)
+		return -ENOMEM;
+	av = find_sharable(v);
+	if (!av)
+		av = anon_vma_alloc(q);
+	if (!av) {
+		cache_free(q->rmap->chains, avc);
+		return -ENOMEM;
+	}
+	rwsem_write_lock(&av->root->rwsem);
+	if (aptr_cmpxchg(&v->anon_vma, &none, av)) {
+		chain_link(avc, v, av);
+		rwsem_write_unlock(&av->root->rwsem);
+		return 0;
+	}
+	/* Another fault on the same area was first. */
+	rwsem_write_unlock(&av->root->rwsem);
+	anon_vma_put(q, av);
+	cache_free(q->rmap->chains, avc);
+	return 0;
+}
+
+static void chains_forget(struct quire *q, struct vma *v)
+{
+	list_for_each_safe(pos, tmp, &v->anon_chain) {
+		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
+		struct anon_vma *av = avc->anon_vma;
+
+		rwsem_write_lock(&av->root->rwsem);
+		itree_erase(&av->tree, &avc->node);
+		list_del(&avc->same_vma);
+		rwsem_write_unlock(&av->root->rwsem);
+		cache_free(q->rmap->chains, avc);
+		anon_vma_put(q, av);
+	}
+	list_init(&v->anon_chain);
+	aptr_set(&v->anon_vma, NULL);
+}
+
+int anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src)
+{
+	list_for_each(pos, &src->anon_chain) {
+		struct anon_vma_chain *from = list_entry(pos, struct anon_vma_chain, same_vma);
+		struct anon_vma_chain *avc = cache_zalloc(q->rmap->chains);
+
+		if (!avc) {
+			chains_forget(q, dst);
+			return -ENOMEM;
+		}
+		a32_fetch_add(&from->anon_vma->ref, 1);
+		rwsem_write_lock(&from->anon_vma->root->rwsem);
+		chain_link(avc, dst, from->anon_vma);
+		rwsem_write_unlock(&from->anon_vma->root->rwsem);
+	}
+	aptr_set_release(&dst->anon_vma, aptr_read(&src->anon_vma));
+	return 0;
+}
+
+static struct anon_vma *vma_root(struct vma *v)
+{
+	struct anon_vma *av = aptr_read(&v->anon_vma);
+
+	return av ? av->root : NULL;
+}
+
+static void op_unlink(struct quire *q, struct vma *v)
+{
+	struct anon_vma *root = vma_root(v);
+
+	(void)q;
+	if (!root)
+		return;
+	rwsem_write_lock(&root->rwsem);
+	list_for_each(pos, &v->anon_chain) {
+		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
+
+		itree_erase(&avc->anon_vma->tree, &avc->node);
+	}
+}
+
+static void op_relink(struct quire *q, struct vma *v)
+{
+	struct anon_vma *root = vma_root(v);
+
+	(void)q;
+	if (!root)
+		return;
+	list_for_each(pos, &v->anon_chain) {
+		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
+
+		chain_set_bounds(avc);
+		itree_insert(&avc->anon_vma->tree, &avc->node);
+	}
+	rwsem_write_unlock(&root->rwsem);
+}
+
+static int op_clone(struct quire *q, struct vma *new, struct vma *old)
+{
+	return anon_vma_clone(q, new, old);
+}
+
+static bool chain_simple(struct vma *v)
+{
+	return v->anon_chain.next == v->anon_chain.prev;
+}
+
+static bool op_can_merge(struct vma *a, struct vma *b)
+{
+	void *x = aptr_read(&a->anon_vma), *y = aptr_read(&b->anon_vma);
+
+	return (!x || !y || x == y) && chain_simple(a) && chain_simple(b);
+}
+
+const struct vma_ops rmap_vma_ops = {
+	.clone = op_clone,
+	.unlink = op_unlink,
+	.relink = op_relink,
+	.forget = chains_forget,
+	.can_merge = op_can_merge,
+};
+
+u64 rmap_check_vma(struct quire *q, struct vma *v)
+{
+	struct anon_vma *av = aptr_read(&v->anon_vma);
+	u64 bad = 0;
+
+	(void)q;
+	bad += WARN_ON(!av != list_empty(&v->anon_chain));
+	list_for_each(pos, &v->anon_chain) {
+		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
+
+		bad += WARN_ON(avc->vma != v);
+		bad += WARN_ON(avc->node.start != v->pgoff);
+		bad += WARN_ON(avc->node.last !=
+			       v->pgoff + ((vma_end(v) - vma_start(v)) >> PAGE_SHIFT) - 1);
+		bad += WARN_ON(itree_check(&avc->anon_vma->tree) < 1);
+		bad += WARN_ON(a32_read(&avc->anon_vma->ref) == 0);
+	}
+	return bad;
+}

@@ -1,0 +1,51 @@
+/*
+ * count.c - mapping counts of folios, and the checker's view of them.
+ *
+ * All under the entry lock of the entry that comes or goes; counts are atomic because a folio's entries may lie in several tables.
+ */
+#include "rmap/rmap_internal.h"
+
+void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u64 va)
+{
+	u32 nr = folio_nr(f);
+
+	(void)q;
+	DEBUG_ON(folio_mapped(f));
+	f->index = vma_index(v, va);
+	/* Nobody can have found this folio yet: plain initialisation, published by the entry. */
+	aptr_set(&f->mapping, (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
+	a64_fetch_or(&f->flags, PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
+	for (u32 i = 0; i < nr; i++)
+		a32_init(&folio_page(f, i)->mapcount, 1);
+}
+
+void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v,
+			      u64 va)
+{
+	(void)q;
+	if (!aptr_read(&f->mapping)) {
+		f->index = vma_index(v, va) - first;
+		aptr_set_release(&f->mapping,
+				 (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
+	}
+	for (u32 i = 0; i < nr; i++)
+		a32_fetch_add(&folio_page(f, first + i)->mapcount, 1);
+}
+
+void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
+{
+	(void)q;
+	for (u32 i = 0; i < nr; i++) {
+		u32 old = a32_fetch_add(&folio_page(f, first + i)->mapcount, (u32)-1);
+
+		BUG_ON(old == 0);
+	}
+	if (f->order && nr < folio_nr(f))
+		folio_set(f, PG_PARTIAL);
+}
+
+void folio_remove_rmap_pmd(struct quire *q, struct folio *f)
+{
+	(void)q;
+	BUG_ON(a32_fetch_add(&f->entire_mapcount, (u32)-1) == 0);
+}

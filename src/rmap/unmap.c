@@ -1,0 +1,250 @@
+/*
+ * unmap.c - reverse-map unmapping for reclaim: present entries become swap entries, in batches.
+ *
+ * One round covers the neighbouring folios of one area inside one table:
+ *
+ *   entry lock
+ *     per page: clear the entry, carry dirty to the folio, count the slot, write the swap entry
+ *     flush (machines that must do it under the lock) or note the range in the batch
+ *   entry unlock
+ *
+ * The reviewer's questions. Which ordering: the slot's count goes up before the entry names it; the folio is in the swap cache
+ * before either, so a fault that meets the entry finds the folio there. Which flush: no byte is written out before
+ * the batch is flushed, so a store through a stale translation is in the copy (MECH_FLUSH_BEFORE_WRITEOUT in reclaim). Which reference: each
+ * cleared entry's reference is dropped here; the isolation's keeps the folio.
+ */
+#include "rmap/rmap_internal.h"
+
+/* One round of unmapping. */
+struct round {
+	struct quire *q;
+	struct vma *v;
+	struct rmap_space *rs;
+	struct tlb_batch *batch;
+	u32 flags;
+	bool home;
+	/* the table now locked */
+	struct ptdesc *desc;
+	u64 table_va;
+	/* the run of addresses whose entries were cleared and not yet flushed or noted */
+	u64 run_start;
+	u64 run_end;
+};
+
+static void run_close(struct round *r)
+{
+	struct tlb_space *ts = &r->rs->tlb;
+
+	if (r->run_start == r->run_end)
+		return;
+	if (!mech_on(r->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
+		r->run_start = r->run_end = 0;
+		return;
+	}
+	if (!tlb_flush_under_lock(ts, r->run_start, r->run_end, FLUSH_NO_STORE))
+		tlb_batch_add(r->batch, ts, r->run_start, r->run_end,
+			      r->home ? FLUSH_NO_STORE : FLUSH_NO_ACCESS);
+	r->run_start = r->run_end = 0;
+}
+
+static void round_unlock(struct round *r)
+{
+	if (!r->desc)
+		return;
+	run_close(r);
+	pt_pte_unlock(r->desc);
+	r->desc = NULL;
+}
+
+/* The entry word for va, its table locked; the lock is kept from one folio to the next. */
+static pte_t *round_pte(struct round *r, u64 va)
+{
+	if (r->desc && ALIGN_DOWN(va, PMD_SIZE) != r->table_va)
+		round_unlock(r);
+	if (!r->desc) {
+		pte_t *p = pt_pte_lock(&r->rs->pgt, va, &r->desc);
+
+		if (!p) {
+			r->desc = NULL;
+			return NULL;
+		}
+		r->table_va = ALIGN_DOWN(va, PMD_SIZE);
+		return p;
+	}
+	return (pte_t *)&r->desc->table[entry_index(va, 0)];
+}
+
+/* May [run_end, va) be bridged by the next flush? Only where nothing is mapped in between. */
+static void run_extend(struct round *r, pte_t *p, u64 va)
+{
+	if (r->run_start != r->run_end) {
+		u64 gap = (va - r->run_end) >> PAGE_SHIFT;
+
+		if (va < r->run_end || gap > PTRS_PER_TABLE) {
+			run_close(r);
+		} else {
+			for (u64 i = 1; i <= gap; i++)
+				if (pte_present(pte_get(p - i))) {
+					run_close(r);
+					break;
+				}
+		}
+	}
+	if (r->run_start == r->run_end)
+		r->run_start = va;
+	r->run_end = va + PAGE_SIZE;
+}
+
+/* Look before anything is changed: LOCKING: entry lock. */
+static bool folio_may_unmap(struct round *r, struct folio *f)
+{
+	u64 vf = vma_flags(r->v);
+
+	if ((vf & VM_LOCKED) && !(r->flags & UNMAP_IGNORE_MLOCK))
+		return false;
+	/* Memory that is protected against reading is not read by eviction. */
+	if (r->home && !(vf & VM_READ))
+		return false;
+	/* Pins are taken under the entry lock, which is held: none can come while the entries go. */
+	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && folio_maybe_pinned(f))
+		return false;
+	return true;
+}
+
+/* A lazily freed folio may be dropped only while no entry of it is dirty. */
+static bool lazyfree_is_clean(struct folio *f, pte_t *p, u32 first, u32 nr)
+{
+	if (folio_test(f, PG_DIRTY))
+		return false;
+	for (u32 i = first; i < first + nr; i++)
+		if (pte_dirty(pte_get(p + i)))
+			return false;
+	return true;
+}
+
+/* Clear one entry; true when it mapped this page of the folio. */
+static bool unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn, bool drop)
+{
+	u64 e = pte_get(p), slot;
+
+	if (!pte_present(e) || pte_special(e) || entry_pfn(e) != pfn + i)
+		return false;
+	run_extend(r, p, va);
+	e = pte_get_and_clear(p);
+	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
+		folio_set(f, PG_DIRTY);
+	if (drop)
+		return true;
+	slot = f->swap + i;
+	r->q->rmap->swap_ops->dup(r->q, slot, 1);
+	pte_set(p, swp_entry(SWP_STORE, slot) |
+			   (folio_test(f, PG_ANON_EXCLUSIVE) ? SWP_EXCLUSIVE : 0));
+	a64_add(&r->rs->swap_entries, 1);
+	return true;
+}
+
+/* One folio in one area. False: it must stay mapped. */
+static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
+{
+	u64 pfn = folio_pfn(r->q, f);
+	u32 nr = folio_nr(f), i = 0, n = 0;
+	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE);
+
+	while (i < nr) {
+		u64 at = va + ((u64)i << PAGE_SHIFT);
+		u32 room = PTRS_PER_TABLE - entry_index(at, 0), step = min(nr - i, room);
+		pte_t *p;
+
+		if (at < vma_start(r->v) || at >= vma_end(r->v)) {
+			i++;
+			continue;
+		}
+		step = min(step, (u32)((vma_end(r->v) - at) >> PAGE_SHIFT));
+		p = round_pte(r, at);
+		if (!p) {
+			i += step;
+			continue;
+		}
+		if (!folio_may_unmap(r, f))
+			return false;
+		if (drop && !lazyfree_is_clean(f, p - i, i, step))
+			return false;
+		for (u32 k = 0; k < step; k++, i++)
+			if (unmap_one(r, f, i, p + k, at + ((u64)k << PAGE_SHIFT), pfn, drop)) {
+				folio_remove_rmap_ptes(r->q, f, i, 1);
+				n++;
+			}
+	}
+	if (n) {
+		a64_sub(&r->rs->rss_pages, n);
+		folio_put_nr(r->q, f, n);
+	}
+	return true;
+}
+
+/* folios[0..n): one anon_vma, ascending index. LOCKING: root read-locked. */
+static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **folios, u32 n, u32 flags,
+			struct tlb_batch *batch, bool *refused)
+{
+	u64 first = folios[0]->index, last = folios[n - 1]->index + folio_nr(folios[n - 1]) - 1;
+
+	for (struct itree_node *it = itree_first(&av->tree, first, last); it;
+	     it = itree_next(&av->tree, it, first, last)) {
+		struct vma *v = container_of(it, struct anon_vma_chain, node)->vma;
+		struct round r = {
+			.q = q,
+			.v = v,
+			.rs = vma_rmap_space(v),
+			.batch = batch,
+			.flags = flags,
+			.home = machine_has(q->machine, CAP_HOME),
+		};
+
+		for (u32 i = 0; i < n; i++) {
+			struct folio *f = folios[i];
+
+			if (f->index > it->last || f->index + folio_nr(f) <= it->start)
+				continue;
+			/* Wraps below zero for a folio that begins before the area: unmap_in_vma skips. */
+			if (!unmap_in_vma(&r, f, vma_index_va(v, f->index)))
+				refused[i] = true;
+		}
+		round_unlock(&r);
+	}
+}
+
+static bool same_group(struct folio *a, struct folio *b)
+{
+	return aptr_read(&a->mapping) == aptr_read(&b->mapping) && b->index > a->index &&
+	       b->index - a->index < PTRS_PER_TABLE;
+}
+
+u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
+		      struct tlb_batch *batch, bool *done)
+{
+	u32 ok = 0;
+
+	for (u32 i = 0, j; i < n; i = j) {
+		struct anon_vma *av = folio_get_anon_vma(q, folios[i]);
+
+		for (j = i + 1; j < n && same_group(folios[j - 1], folios[j]); j++)
+			;
+		for (u32 k = i; k < j; k++)
+			done[k] = false;
+		if (av) {
+			rwsem_read_lock(&av->root->rwsem);
+			unmap_group(q, av, folios + i, j - i, flags, batch, done + i);
+			rwsem_read_unlock(&av->root->rwsem);
+			anon_vma_put(q, av);
+		} else {
+			/* The first of the group has just lost its last mapping: the others one by one. */
+			j = i + 1;
+		}
+		for (u32 k = i; k < j; k++) {
+			done[k] = !folio_mapped(folios[k]);
+			ok += done[k];
+			TRACE(q, EV_UNMAP, folio_pfn(q, folios[k]), done[k], 0);
+		}
+	}
+	return ok;
+}

@@ -1,0 +1,141 @@
+/*
+ * walk.c - the anonymous reverse-map walk, the referenced check, and splitting a large folio.
+ */
+#include "rmap/rmap_internal.h"
+
+void rmap_walk_anon(struct quire *q, struct folio *f,
+		    bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx)
+{
+	struct anon_vma *av = folio_get_anon_vma(q, f);
+	u64 first = f->index, last = first + folio_nr(f) - 1;
+
+	if (!av)
+		return;
+	rwsem_read_lock(&av->root->rwsem);
+	for (struct itree_node *it = itree_first(&av->tree, first, last); it;
+	     it = itree_next(&av->tree, it, first, last)) {
+		struct vma *v = container_of(it, struct anon_vma_chain, node)->vma;
+
+		if (!fn(ctx, f, v, vma_index_va(v, f->index)))
+			break;
+	}
+	rwsem_read_unlock(&av->root->rwsem);
+	anon_vma_put(q, av);
+}
+
+struct referenced_ctx {
+	struct quire *q;
+	u32 n;
+};
+
+static bool in_area(struct vma *v, u64 va)
+{
+	return va >= vma_start(v) && va < vma_end(v);
+}
+
+static bool referenced_one(void *arg, struct folio *f, struct vma *v, u64 va)
+{
+	struct referenced_ctx *ctx = arg;
+	u64 pfn = folio_pfn(ctx->q, f);
+
+	for (u32 i = 0; i < folio_nr(f); i++, va += PAGE_SIZE) {
+		struct ptdesc *desc;
+		pte_t *p;
+		u64 e;
+
+		if (!in_area(v, va))
+			continue;
+		p = pt_pte_lock(&vma_rmap_space(v)->pgt, va, &desc);
+		if (!p)
+			continue;
+		e = pte_get(p);
+		if (pte_present(e) && entry_pfn(e) == pfn + i && pte_young(e)) {
+			/* Only the one bit: the machine may set DIRTY at this moment. No flush: a stale accessed bit
+			 * only makes the page look old a little early. */
+			a64_fetch_and(p, ~ENTRY_ACCESSED);
+			ctx->n++;
+		}
+		pt_pte_unlock(desc);
+	}
+	return true;
+}
+
+u32 rmap_referenced(struct quire *q, struct folio *f)
+{
+	struct referenced_ctx ctx = { .q = q };
+
+	if (!machine_has(q->machine, CAP_HW_AD))
+		return 0;
+	rmap_walk_anon(q, f, referenced_one, &ctx);
+	return ctx.n;
+}
+
+struct split_ctx {
+	struct quire *q;
+	struct list *out;
+	int result;
+};
+
+/* References per page once split: its entry's, and the isolation's where it is mapped. */
+static u32 split_refs(struct folio *f, u64 pfn, pte_t *p, u32 *refs)
+{
+	u32 mapped = 0;
+
+	for (u32 i = 0; i < folio_nr(f); i++) {
+		u64 e = pte_get(p + i);
+		bool here = pte_present(e) && !pte_special(e) && entry_pfn(e) == pfn + i;
+
+		refs[i] = here ? 2 : 0;
+		mapped += here;
+	}
+	return mapped;
+}
+
+/*
+ * All entries of a folio that one space maps in one table: under that table's lock no entry of it comes or goes, so its
+ * references are exactly the entries and the isolation's, or somebody else is using it and it stays whole.
+ */
+static bool split_one(void *arg, struct folio *f, struct vma *v, u64 va)
+{
+	struct split_ctx *ctx = arg;
+	u32 refs[PTRS_PER_TABLE], mapped, nr = folio_nr(f), total = folio_mapcount(f);
+	u64 pfn = folio_pfn(ctx->q, f);
+	struct ptdesc *desc;
+	pte_t *p;
+
+	if (ALIGN_DOWN(va, PMD_SIZE) != ALIGN_DOWN(va + ((u64)nr << PAGE_SHIFT) - 1, PMD_SIZE))
+		return true;
+	p = pt_pte_lock(&vma_rmap_space(v)->pgt, va, &desc);
+	if (!p)
+		return true;
+	mapped = split_refs(f, pfn, p, refs);
+	if (mapped == total && mapped && folio_freeze(f, mapped + 1)) {
+		phys_split_frozen(ctx->q, f, refs);
+		for (u32 i = 0; i < nr; i++)
+			if (refs[i]) {
+				folio_page(f, i)->index = f->index + i;
+				list_add_tail(&folio_page(f, i)->lru, ctx->out);
+			}
+		ctx->result = 0;
+	} else {
+		ctx->result = -EBUSY;
+	}
+	pt_pte_unlock(desc);
+	return false;
+}
+
+int rmap_split_folio(struct quire *q, struct folio *f, struct list *out)
+{
+	struct split_ctx ctx = { .q = q, .out = out, .result = -EAGAIN };
+
+	lock_assert_held(&f->flags);
+	DEBUG_ON(folio_test(f, PG_SWAPCACHE) || folio_test(f, PG_LRU));
+	if (!folio_is_anon(f) || !f->order)
+		return -EBUSY;
+	rmap_walk_anon(q, f, split_one, &ctx);
+	if (!ctx.result) {
+		stat_inc(q, STAT_THP_SPLIT);
+		folio_unlock(f);
+	}
+	return ctx.result;
+}
