@@ -55,15 +55,10 @@ def case_reason(text, name):
     return said[-1] if said else "no reason given"
 
 
-def short(name):
+def suite_and_name(full):
     """meson writes `project:suite / name`."""
-    return name.split(" / ", 1)[-1]
-
-
-def suite_of(test):
-    for suite in test.get("suite", []):
-        return suite.split(":")[-1]
-    return ""
+    before, slash, name = full.rpartition(" / ")
+    return (before.rpartition(":")[2], name) if slash else ("", name)
 
 
 def main():
@@ -81,7 +76,7 @@ def main():
     failures = []
     skips = []
     for test in tests:
-        name = short(test["name"])
+        suite, name = suite_and_name(test["name"])
         text = (test.get("stdout") or "") + (test.get("stderr") or "")
         result = test["result"]
         if result == "SKIP":
@@ -95,7 +90,7 @@ def main():
             skips += ["%s: %s: %s" % (name, case, case_reason(text, case)) for case in left]
             if bad:
                 failures.append((name, test, text))
-        print("%-8s %7.2f s  %-12s %s" % (result, test["duration"], suite_of(test), name))
+        print("%-8s %7.2f s  %-12s %s" % (result, test["duration"], suite, name))
 
     for name, test, text in failures:
         print("\n--- FAILED: %s (%s, exit status %s) ---" %
