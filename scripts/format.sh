@@ -14,4 +14,6 @@ if [ $# = 0 ]; then
 else
   files=("$@")
 fi
-[ ${#files[@]} = 0 ] || clang-format --style=file "${mode[@]}" "${files[@]}"
+[ ${#files[@]} != 0 ] || exit 0
+if [ "${mode[0]}" = -i ]; then python3 scripts/wrap-comments.py "${files[@]}"; fi
+clang-format --style=file "${mode[@]}" "${files[@]}"
