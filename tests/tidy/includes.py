@@ -8,8 +8,8 @@ import tidylib
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+(?:"([^"]+)"|<(quire/[^>]+|[^>]*\.\.[^>]*)>)',
                      re.M)
-# Who may include what base's atomics and locks stand on: base, and what implements it.
-BACKEND_USERS = ("base", "machine/native", "explore")
+# Who may include what base's atomics and locks stand on: base, the machines, the explorer.
+BACKEND_USERS = ("base", "machine/native", "machine/sim", "machine/host", "explore")
 RANKS = "tests/tidy/ranks.txt"
 
 
