@@ -43,6 +43,7 @@ struct quire {
 	struct tlb *tlb;	   /* (C) */
 	struct rmap *rmap;	   /* (C) */
 	struct swap *swap;	   /* (C) */
+	struct fault_state *fault; /* (C) */
 	struct reclaim *reclaim;   /* (C) */
 	struct spaces *spaces;	   /* (C) */
 	struct rcu_domain rcu;

@@ -31,7 +31,7 @@ struct fault_space {
  * can be evicted. No lock held but a VMA/space lock. */
 struct fault_ops {
 	u64 (*make_room)(struct quire *q, unsigned cg, u32 pages);
-	void (*wake_background)(struct quire *q, unsigned cg);
+	void (*wake_background)(struct quire *q, unsigned cg); /* may be called often */
 	/* Refault: should the folio start on the active list? */
 	bool (*refault)(struct quire *q, u32 shadow);
 };
@@ -41,13 +41,30 @@ void fault_destroy(struct quire *q);
 
 int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access);
 
-/* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS; a pinned page is never evicted or moved.
- * Returns pages pinned from the front (all, unless a page cannot be had: then the error if it was the first). Pages are recorded by
- * their address: unpin with the same range. LOCKING: none held. */
+/* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS references: it is never evicted
+ * or moved until unpinned. Pins are taken under the entry lock with the entry present, and unmapping for reclaim looks for pins under the
+ * same lock. Returns the number of pages pinned from the front (all of r unless a later page cannot be had), or the error of
+ * the first. `pages` receives the records (NULL for the zero page); it may be NULL on CAP_HOME machines, where the
+ * address names the frame. LOCKING: no core lock held. */
+long must_check pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
+			  struct folio **pages);
+void unpin_pages(struct quire *q, struct folio **pages, u64 n);
+/* The same by address, on CAP_HOME machines only (-EINVAL elsewhere). */
 long must_check pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access);
 void unpin_range(struct quire *q, struct fault_space *fs, struct range r);
 
-/* Charge `pages` to the space's group and get frames; reclaims; over the limit only when nothing can be evicted. */
-struct folio *must_check fault_alloc_folio(struct quire *q, struct fault_space *fs, unsigned order);
+/* handle_fault for a caller that holds the space lock (either way) and knows the area. One attempt at one page, looping inside
+ * where it must look again. */
+int must_check fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
+				      u32 access);
+/* The shared zero page's frame, on CAP_ZERO_PAGE machines. */
+u64 fault_zero_pfn(struct quire *q);
+
+/* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame (CAP_HOME), else from the
+ * table's reservation, else anywhere. 0; -EBUSY: the home frame is in use or on its way out, yield and look again; -ENOMEM.
+ * LOCKING: area or space lock held; no entry lock. */
+int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct folio **out);
+/* Undo for a folio that was never mapped. */
+void fault_free_folio(struct quire *q, struct folio *f);
 
 #endif

@@ -10,6 +10,7 @@
 #define SLOT_NR_NEXT 2ull
 #define SLOT_FLAGS 3ull
 #define FREE_STEP 512u
+#define FREE_FOLIOS 128u
 
 /* One page of slots. The bundle inside struct gather has the same head, so that both are filled alike. */
 struct gather_batch {
@@ -174,8 +175,9 @@ void gather_flush_before_unlock(struct gather *g)
 /* Free in steps, so that no lock inside is held over thousands of pages; a pair is never taken apart. */
 static void free_batch(struct gather *g, struct gather_batch *b)
 {
-	struct folio *folio[GATHER_BATCH_SLOTS];
-	u32 refs[GATHER_BATCH_SLOTS], n = 0, pages = 0;
+	/* Small: this may run on a signal stack. */
+	struct folio *folio[FREE_FOLIOS];
+	u32 refs[FREE_FOLIOS], n = 0, pages = 0;
 
 	for (u32 i = 0; i < b->nr; i++) {
 		u64 s = b->slot[i];
@@ -184,7 +186,7 @@ static void free_batch(struct gather *g, struct gather_batch *b)
 		folio[n] = folio_head(decode(s));
 		refs[n++] = nr;
 		pages += nr;
-		if (pages >= FREE_STEP) {
+		if (pages >= FREE_STEP || n == FREE_FOLIOS) {
 			folios_put_refs(g->q, folio, refs, n);
 			n = pages = 0;
 		}

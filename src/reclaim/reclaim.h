@@ -29,6 +29,9 @@ void reclaim_forked_child(struct quire *q);
 u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr);
 /* Evict exactly these isolated folios (MADV_PAGEOUT); consumes the list. Returns pages freed. */
 u64 reclaim_folio_list(struct quire *q, struct list *folios);
+/* The three calls that faults make (fault_ops; registered by api, because fault has the same rank). */
+u64 reclaim_make_room(struct quire *q, unsigned cg, u32 pages);
+void reclaim_wake(struct quire *q, unsigned cg);
 /* Eviction stamp for a page evicted now, and the verdict on one that came back. */
 u32 reclaim_shadow(struct quire *q);
 bool reclaim_refault_is_hot(struct quire *q, u32 shadow);

@@ -1,0 +1,136 @@
+/*
+ * alloc.c - frames for a fault: charge first, then the home frame, the reservation's, or any.
+ *
+ * The charge comes first so that the group's usage, and with it the resident peak, stays within the limit: a page is
+ * populated only after room was made for it.
+ */
+#include "fault/fault_internal.h"
+#include "base/thread.h"
+
+#define MAKE_ROOM_TRIES 24
+
+int fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force)
+{
+	const struct fault_ops *ops = q->fault->ops;
+	u32 fruitless = 0;
+	unsigned at = fs->cgroup;
+
+	while (cgroup_try_charge(q, fs->cgroup, n, &at)) {
+		if (ops && !base_self()->reclaim_depth && ops->make_room(q, at, n)) {
+			fruitless = 0;
+			continue;
+		}
+		/* Other threads may hold everything isolated at this moment: let them finish. */
+		if (ops && !base_self()->reclaim_depth && ++fruitless < (force ? MAKE_ROOM_TRIES : 2)) {
+			base_yield();
+			continue;
+		}
+		if (!force)
+			return -ENOMEM;
+		/* Everything is pinned or the stores are full: a program that lives natively lives here. */
+		cgroup_force_charge(q, fs->cgroup, n);
+		stat_add(q, STAT_OVER_LIMIT, n);
+		return 0;
+	}
+	if (ops && ops->wake_background)
+		ops->wake_background(q, fs->cgroup);
+	return 0;
+}
+
+/* The frames set aside for the 2 MiB around va, reserving them at the first need; 0: none to be had. */
+static u64 table_reservation(struct fc *c, u64 va)
+{
+	struct ptdesc *desc;
+	u64 base = 0;
+
+	if (pt_pte_alloc(&c->fs->rs.pgt, va))
+		return 0;
+	if (!pt_pte_lock(&c->fs->rs.pgt, va, &desc))
+		return 0;
+	if (!desc->resv_pfn && phys_resv_get(c->q, c->fs->node, &base) == 0)
+		desc->resv_pfn = base;
+	base = desc->resv_pfn;
+	pt_pte_unlock(desc);
+	return base;
+}
+
+static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
+{
+	const struct fault_ops *ops = c->q->fault->ops;
+	u64 resv;
+
+	if (c->home)
+		return phys_alloc_at(c->q, c->fs->node, va >> PAGE_SHIFT, order, out);
+	resv = table_reservation(c, va);
+	if (resv && !phys_alloc_at(c->q, c->fs->node, resv + entry_index(va, 0), order, out))
+		return 0;
+	for (u32 tries = 0; tries < MAKE_ROOM_TRIES; tries++) {
+		*out = phys_alloc(c->q, c->fs->node, order);
+		if (*out)
+			return 0;
+		if (order || !ops || base_self()->reclaim_depth)
+			return -ENOMEM;
+		if (!ops->make_room(c->q, CGROUP_ROOT, LRU_CLUSTER))
+			base_yield();
+	}
+	return -ENOMEM;
+}
+
+int fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out)
+{
+	int err = fault_charge(c->q, c->fs, 1u << order, order == 0);
+
+	if (err)
+		return err;
+	err = frames_at(c, va, order, out);
+	if (err) {
+		cgroup_uncharge(c->q, c->fs->cgroup, 1u << order);
+		return err;
+	}
+	folio_set_charge(*out, c->fs->cgroup);
+	return 0;
+}
+
+int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)
+{
+	int err, got;
+
+	if (n > 1 && fault_charge(c->q, c->fs, n, false))
+		n = 1;
+	if (n == 1) {
+		err = fault_alloc_at(c, va, 0, out);
+		return err ? err : 1;
+	}
+	if (c->home) {
+		got = phys_alloc_run_at(c->q, c->fs->node, va >> PAGE_SHIFT, n, out);
+	} else {
+		for (got = 0; got < (int)n; got++) {
+			err = frames_at(c, va + ((u64)got << PAGE_SHIFT), 0, &out[got]);
+			if (err)
+				break;
+		}
+		if (!got)
+			got = err;
+	}
+	if (got < (int)n)
+		cgroup_uncharge(c->q, c->fs->cgroup, n - (got > 0 ? (u32)got : 0));
+	for (int i = 0; i < got; i++)
+		folio_set_charge(out[i], c->fs->cgroup);
+	return got;
+}
+
+int fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct folio **out)
+{
+	struct fc c = {
+		.q = q,
+		.fs = fs,
+		.home = machine_has(q->machine, CAP_HOME),
+	};
+
+	return fault_alloc_at(&c, va, 0, out);
+}
+
+void fault_free_folio(struct quire *q, struct folio *f)
+{
+	folio_put(q, f);
+}

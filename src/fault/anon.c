@@ -1,0 +1,279 @@
+/*
+ * anon.c - first touch of anonymous memory, and writes to entries that are not writable.
+ *
+ * First touch fills a block around the address with one large folio. How large is learnt: a touch that continues the previous block
+ * doubles the next one, a lone touch stays small, so that sparse programs do not pay for memory they never use.
+ */
+#include "fault/fault_internal.h"
+
+/* The order to try: LOCKING: area lock. v->last_fault holds the end of the block that was touched last. */
+static unsigned touch_order(struct fc *c)
+{
+	u32 hint = a32_read(&c->v->touch_order);
+	u64 last = a64_read(&c->v->last_touch);
+	u64 span = PAGE_SIZE << max(hint, TOUCH_ORDER_MIN);
+
+	if (c->vf & VM_RAND_READ)
+		return 0;
+	if (c->va >= last && c->va - last < span)
+		hint = min(hint + 2, TOUCH_ORDER_MAX);
+	else if (hint > TOUCH_ORDER_MIN)
+		hint--;
+	hint = max(hint, TOUCH_ORDER_MIN);
+	a32_set(&c->v->touch_order, hint);
+	return hint;
+}
+
+/* The largest block of at most `order` around va inside the area with no entries yet (a look without the lock). */
+static unsigned clip_order(struct fc *c, unsigned order, u64 *start)
+{
+	for (; order; order--) {
+		u64 size = PAGE_SIZE << order, at = ALIGN_DOWN(c->va, size);
+		bool free = at >= vma_start(c->v) && at + size <= vma_end(c->v);
+		pte_t *p;
+
+		if (!free)
+			continue;
+		qrcu_read_lock();
+		p = pt_pte_peek(&c->fs->rs.pgt, at);
+		for (u32 i = 0; p && free && i < 1u << order; i++)
+			free = pte_none(pte_get(p + i));
+		qrcu_read_unlock();
+		if (free) {
+			*start = at;
+			return order;
+		}
+	}
+	*start = c->va;
+	return 0;
+}
+
+static void zero_frames(struct fc *c, struct folio *f)
+{
+	struct machine *m = fc_machine(c);
+	u64 pfn = folio_pfn(c->q, f);
+	void *buf = m->ops->fill_begin(m, pfn, folio_nr(f));
+
+	__builtin_memset(buf, 0, PAGE_SIZE << f->order);
+	m->ops->fill_end(m, pfn, folio_nr(f), buf);
+}
+
+/* Map a new zeroed folio at start. FAULT_AGAIN: an entry appeared meanwhile. LOCKING: none but the area. */
+static int map_new(struct fc *c, struct folio *f, u64 start)
+{
+	u32 nr = folio_nr(f);
+	u64 entries[TOUCH_PAGES_MAX];
+	bool writable = c->vf & VM_WRITE;
+	u64 bits = fault_entry_bits(c, writable, fc_write(c)), pfn = folio_pfn(c->q, f);
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, start, &desc);
+	int err;
+
+	if (!p)
+		return FAULT_AGAIN;
+	for (u32 i = 0; i < nr; i++) {
+		if (!pte_none(pte_get(p + i))) {
+			pt_pte_unlock(desc);
+			return FAULT_AGAIN;
+		}
+		entries[i] = pte_mk(pfn + i, bits);
+	}
+	folio_add_new_anon_rmap(c->q, f, c->v, start);
+	/* No stored copy exists: whatever the entries say later, the bytes are only here. */
+	a64_fetch_or(&f->flags, PGF(DIRTY));
+	if (nr > 1)
+		folio_get_nr(f, nr - 1);
+	for (u32 i = 0; i < nr; i++)
+		pte_set(p + i, entries[i]);
+	err = fault_install(c, start, entries, nr, NULL, c->home, false);
+	if (unlikely(err)) {
+		for (u32 i = 0; i < nr; i++)
+			pte_set(p + i, 0);
+		folio_remove_rmap_ptes(c->q, f, 0, nr);
+		pt_pte_unlock(desc);
+		if (nr > 1)
+			folio_put_nr(c->q, f, nr - 1);
+		return err == -EAGAIN ? FAULT_AGAIN : err;
+	}
+	a64_add(&c->fs->rs.rss_pages, nr);
+	pt_pte_unlock(desc);
+	return FAULT_DONE;
+}
+
+static int map_zero_page(struct fc *c)
+{
+	struct ptdesc *desc;
+	pte_t *p;
+	u64 e = pte_mk(c->q->fault->zero_pfn, fault_entry_bits(c, false, false) | ENTRY_SPECIAL);
+	int err = pt_pte_alloc(&c->fs->rs.pgt, c->va);
+
+	if (err)
+		return err;
+	p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	if (!p)
+		return FAULT_AGAIN;
+	if (pte_none(pte_get(p))) {
+		pte_set(p, e);
+		err = fault_install(c, c->va, &e, 1, NULL, false, false);
+		if (err)
+			pte_set(p, 0);
+		else
+			stat_inc(c->q, STAT_FAULT_MINOR);
+	}
+	pt_pte_unlock(desc);
+	return err == -EAGAIN ? FAULT_AGAIN : err;
+}
+
+/* Pages of a large folio whose other pages another anon_vma maps: only as single pages can this frame change hands. */
+static void split_busy_folio(struct fc *c, struct folio *f)
+{
+	struct list out;
+
+	list_init(&out);
+	if (!lru_isolate(c->q, f))
+		return;
+	folio_put(c->q, f); /* the caller's; the isolation's remains */
+	if (rmap_split_folio(c->q, f, &out)) {
+		folio_get(f);
+		folio_unlock(f);
+		lru_putback(c->q, f);
+		folio_lock(f);
+		return;
+	}
+	list_for_each_safe(pos, tmp, &out) {
+		struct folio *page = list_entry(pos, struct folio, lru);
+
+		list_del(pos);
+		lru_putback(c->q, page);
+	}
+}
+
+/* Does the folio (locked) still own the frame of this address? */
+static bool owns_frame(struct fc *c, struct folio *f)
+{
+	struct folio *rec = phys_record(c->q, c->va >> PAGE_SHIFT);
+
+	return rec && a32_read(&f->ref) && folio_head(rec) == f;
+}
+
+/* Map page `i` of a live folio again, with zeroes. LOCKING: folio locked; consumes the caller's reference on success. */
+static int remap_live(struct fc *c, struct folio *f, u32 i)
+{
+	u64 e = pte_mk(c->va >> PAGE_SHIFT, fault_entry_bits(c, c->vf & VM_WRITE, fc_write(c)));
+	struct ptdesc *desc;
+	pte_t *p;
+	int err;
+
+	if (folio_test(f, PG_SWAPCACHE) && !swap_try_free_folio(c->q, f))
+		swap_invalidate_copy(c->q, f);
+	p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	if (!p)
+		return FAULT_AGAIN;
+	if (!pte_none(pte_get(p))) {
+		pt_pte_unlock(desc);
+		return FAULT_AGAIN;
+	}
+	if (!folio_mapped(f))
+		aptr_set(&f->mapping, NULL);
+	folio_add_anon_rmap_ptes(c->q, f, i, 1, c->v, c->va);
+	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
+	pte_set(p, e);
+	err = fault_install(c, c->va, &e, 1, NULL, true, false);
+	if (err) {
+		pte_set(p, 0);
+		folio_remove_rmap_ptes(c->q, f, i, 1);
+	} else {
+		a64_add(&c->fs->rs.rss_pages, 1);
+	}
+	pt_pte_unlock(desc);
+	return err == -EAGAIN ? FAULT_AGAIN : err;
+}
+
+/*
+ * The home frame is not free. Either a live folio still has it (this page of it was unmapped while other pages, a pin or reclaim
+ * keep the folio): then the page comes back into that folio. Or it is being released: look again.
+ *
+ *   T1: fault                                 T2: reclaim, unmap, unpin
+ *   record -> head; try to get a reference    last reference -> 0: the try-get fails, T1 looks again
+ *   lock the folio (waits for write-out)      holds the folio lock while it works on the folio
+ *   still the owner? entry still none?
+ */
+static int home_frame_busy(struct fc *c)
+{
+	struct folio *rec = phys_record(c->q, c->va >> PAGE_SHIFT), *f;
+	uintptr_t mapping;
+	int r;
+
+	stat_inc(c->q, STAT_FAULT_HOME_BUSY);
+	if (!rec)
+		return FAULT_AGAIN;
+	f = folio_head(rec);
+	if (!folio_try_get(f))
+		return FAULT_AGAIN;
+	folio_lock(f);
+	if (!owns_frame(c, f) || folio_head(rec) != f) {
+		folio_unlock(f);
+		folio_put(c->q, f);
+		return FAULT_AGAIN;
+	}
+	mapping = (uintptr_t)aptr_read(&f->mapping);
+	if (folio_mapped(f) &&
+	    mapping != ((uintptr_t)aptr_read(&c->v->anon_vma) | MAPPING_ANON)) {
+		u32 order = f->order;
+
+		if (order)
+			split_busy_folio(c, f);
+		if (!order || f->order == order) {
+			folio_unlock(f);
+			folio_put(c->q, f);
+		}
+		return FAULT_AGAIN;
+	}
+	r = remap_live(c, f, (u32)(rec - f));
+	folio_unlock(f);
+	if (r)
+		folio_put(c->q, f);
+	else
+		stat_inc(c->q, STAT_FAULT_MINOR);
+	return r;
+}
+
+int fault_do_anon(struct fc *c)
+{
+	bool zero = !fc_write(c) && machine_has(fc_machine(c), CAP_ZERO_PAGE) &&
+		    !(c->vf & VM_LOCKED) && !(c->access & ACCESS_REMOTE);
+	unsigned order;
+	struct folio *f;
+	u64 start;
+	int err;
+
+	if (zero)
+		return map_zero_page(c);
+	order = clip_order(c, touch_order(c), &start);
+	err = pt_pte_alloc(&c->fs->rs.pgt, c->va);
+	if (err)
+		return err;
+	err = fault_alloc_at(c, start, order, &f);
+	if (err && order) {
+		start = c->va;
+		err = fault_alloc_at(c, start, 0, &f);
+	}
+	if (err == -EBUSY)
+		return home_frame_busy(c);
+	if (err)
+		return err;
+	if (!c->home)
+		zero_frames(c, f);
+	err = map_new(c, f, start);
+	if (err) {
+		fault_free_folio(c->q, f);
+		return err;
+	}
+	a64_set(&c->v->last_touch, start + (PAGE_SIZE << f->order));
+	stat_inc(c->q, STAT_FAULT_MINOR);
+	stat_add(c->q, STAT_FIRST_TOUCH_PAGES, folio_nr(f));
+	if (c->vf & VM_LOCKED)
+		a64_fetch_or(&f->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
+	lru_add(c->q, f);
+	return FAULT_DONE;
+}

@@ -1,0 +1,209 @@
+/*
+ * fault.c - from a trapped access to the step that resolves it.
+ *
+ *   T1: fault under the VMA lock              T2: unmap, protect, remap
+ *   find the area lock-free (RCU)
+ *   read-lock it; recheck its bounds
+ *                                             space lock (write); write-lock the area: waits for T1
+ *   look at the entry, prepare a page
+ *   entry lock; entry unchanged? set it
+ *   unlock the area
+ *                                             ... and only now changes entries
+ */
+#include "fault/fault_internal.h"
+#include "base/arena.h"
+#include "base/thread.h"
+
+int fault_create(struct quire *q)
+{
+	struct fault_state *st = arena_zalloc(q->arena, sizeof(*st));
+
+	if (!st)
+		return -ENOMEM;
+	q->fault = st;
+	if (machine_has(q->machine, CAP_ZERO_PAGE)) {
+		void *bytes;
+
+		st->zero = phys_alloc(q, 0, 0);
+		if (!st->zero) {
+			arena_free(q->arena, st, sizeof(*st));
+			q->fault = NULL;
+			return -ENOMEM;
+		}
+		st->zero_pfn = folio_pfn(q, st->zero);
+		bytes = q->machine->ops->fill_begin(q->machine, st->zero_pfn, 1);
+		__builtin_memset(bytes, 0, PAGE_SIZE);
+		q->machine->ops->fill_end(q->machine, st->zero_pfn, 1, bytes);
+	}
+	return 0;
+}
+
+void fault_destroy(struct quire *q)
+{
+	if (q->fault->zero)
+		folio_put(q, q->fault->zero);
+	arena_free(q->arena, q->fault, sizeof(*q->fault));
+	q->fault = NULL;
+}
+
+void fault_register_reclaim(struct quire *q, const struct fault_ops *ops)
+{
+	q->fault->ops = ops;
+}
+
+u64 fault_zero_pfn(struct quire *q)
+{
+	return q->fault->zero_pfn;
+}
+
+int fault_install(struct fc *c, u64 va, const u64 *entries, u32 nr, const void *fill,
+		  bool fill_zero, bool force)
+{
+	TRACE(c->q, EV_PTE_SET, va, entries[0], nr);
+	return fc_machine(c)->ops->entries_changed(fc_machine(c), c->fs->rs.tlb.ms, va, entries, nr, 0,
+						   fill, fill_zero, force);
+}
+
+/* What the area itself allows, whatever the entry says. */
+static int check_access(const struct fc *c)
+{
+	if (c->vf & VM_FOREIGN)
+		return -EFAULT;
+	if (fc_write(c))
+		return c->vf & VM_WRITE ? 0 : -EACCES;
+	if (c->access & ACCESS_EXEC)
+		return c->vf & VM_EXEC ? 0 : -EACCES;
+	/* As on x86: whatever may be written or executed may be read. */
+	return c->vf & VM_PROT_MASK ? 0 : -EACCES;
+}
+
+/*
+ * The entry allows the access, yet it trapped: another thread was first, or the translation is stricter than the entry (an
+ * upgrade that was not flushed, a neighbour's range flush). Install it anew; force if the machine thinks it is right already.
+ */
+static int spurious(struct fc *c)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	int err = 0;
+	u64 e;
+
+	if (!p)
+		return FAULT_AGAIN;
+	e = pte_get(p);
+	if (entry_present(e) && (!fc_write(c) || pte_write(e))) {
+		a64_fetch_or(p, ENTRY_ACCESSED);
+		e = pte_get(p);
+		err = fault_install(c, c->va, &e, 1, NULL, false, true);
+	}
+	pt_pte_unlock(desc);
+	stat_inc(c->q, STAT_FAULT_SPURIOUS);
+	return err == -EAGAIN ? FAULT_AGAIN : err;
+}
+
+/* The present value of the entry word, or 0. Only a first look: each step revalidates under the entry lock. */
+static u64 peek_entry(struct fc *c)
+{
+	pte_t *p;
+	u64 e;
+
+	qrcu_read_lock();
+	p = pt_pte_peek(&c->fs->rs.pgt, c->va);
+	e = p ? pte_get(p) : 0;
+	qrcu_read_unlock();
+	return e;
+}
+
+static int fault_once(struct fc *c)
+{
+	int err;
+	u64 e;
+
+	c->vf = vma_flags(c->v);
+	err = check_access(c);
+	if (err)
+		return err;
+	if (unlikely(!aptr_read_acquire(&c->v->anon_vma))) {
+		/* Sharing a neighbour's needs the neighbours to stand still. */
+		if (!c->space_locked)
+			return FAULT_SPACE;
+		err = anon_vma_prepare(c->q, c->v);
+		if (err)
+			return err;
+	}
+	e = peek_entry(c);
+	if (pte_none(e))
+		return fault_do_anon(c);
+	if (pte_is_swap(e))
+		return swp_type(e) == SWP_STORE ? fault_do_swap(c, e) : -EFAULT;
+	if (fc_write(c) && !pte_write(e))
+		return fault_do_wp(c, e);
+	return spurious(c);
+}
+
+/* Until resolved or refused. FAULT_SPACE only without the space lock. */
+static int fault_loop(struct fc *c)
+{
+	for (u32 tries = 0;; tries++) {
+		int r = fault_once(c);
+
+		if (r != FAULT_AGAIN)
+			return r;
+		if (tries < 4)
+			base_relax();
+		else if (tries < 64)
+			base_yield();
+		else
+			fc_machine(c)->ops->sleep_ns(fc_machine(c), 20000);
+	}
+}
+
+static void fc_init(struct fc *c, struct quire *q, struct fault_space *fs, u64 va, u32 access)
+{
+	*c = (struct fc){
+		.q = q,
+		.fs = fs,
+		.va = ALIGN_DOWN(va, PAGE_SIZE),
+		.access = access,
+		.home = machine_has(q->machine, CAP_HOME),
+		.hw_ad = machine_has(q->machine, CAP_HW_AD),
+	};
+}
+
+int fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va, u32 access)
+{
+	struct fc c;
+
+	fc_init(&c, q, fs, va, access);
+	c.v = v;
+	c.space_locked = true;
+	return fault_loop(&c);
+}
+
+int handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access)
+{
+	bool busy = false;
+	struct fc c;
+	int r;
+
+	fc_init(&c, q, fs, va, access);
+	c.v = vma_lock_rcu(&fs->vmas, c.va, &busy);
+	if (likely(c.v)) {
+		r = fault_loop(&c);
+		vma_read_unlock(c.v);
+		if (r != FAULT_SPACE)
+			goto out;
+	} else if (!busy) {
+		r = -EFAULT;
+		goto out;
+	}
+	stat_inc(q, STAT_FAULT_RETRY);
+	space_read_lock(&fs->vmas);
+	c.v = vma_find(&fs->vmas, c.va);
+	c.space_locked = true;
+	r = c.v ? fault_loop(&c) : -EFAULT;
+	space_read_unlock(&fs->vmas);
+out:
+	TRACE(q, EV_FAULT, va, access, r);
+	return r;
+}

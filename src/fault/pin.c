@@ -1,0 +1,95 @@
+/*
+ * pin.c - pages made resident and held there for a system call or a device.
+ *
+ *   T1: pin                                   T2: reclaim
+ *   entry lock; entry present, allowed?       entry lock; pinned? leave it. else clear the entry
+ *   add PIN_BIAS; unlock
+ * Both look under the same lock, so a page is either pinned and stays, or gone and is faulted in again.
+ */
+#include "fault/fault_internal.h"
+
+static bool entry_allows(u64 e, u32 access)
+{
+	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e));
+}
+
+/* Pin what is there from va on, inside one table; returns pages pinned. */
+static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u32 access,
+		       struct folio **pages)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&fs->rs.pgt, va, &desc);
+	u32 i = 0;
+
+	if (!p)
+		return 0;
+	n = min(n, PTRS_PER_TABLE - entry_index(va, 0));
+	for (; i < n; i++) {
+		u64 e = pte_get(p + i);
+		struct folio *rec;
+
+		if (!entry_allows(e, access) || inject_fail(q->inject, INJECT_PIN))
+			break;
+		if (pte_special(e)) {
+			if (pages)
+				pages[i] = NULL;
+			continue;
+		}
+		rec = phys_record(q, entry_pfn(e));
+		folio_get_nr(folio_head(rec), PIN_BIAS);
+		if (pages)
+			pages[i] = rec;
+	}
+	pt_pte_unlock(desc);
+	stat_add(q, STAT_PIN, i);
+	return i;
+}
+
+long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
+	       struct folio **pages)
+{
+	u64 va = r.start;
+	u32 idle = 0;
+
+	if (!pages && !machine_has(q->machine, CAP_HOME))
+		return -EINVAL;
+	while (va < r.end) {
+		u64 left = (r.end - va) >> PAGE_SHIFT, done = (va - r.start) >> PAGE_SHIFT;
+		u32 n = pin_present(q, fs, va, (u32)min(left, (u64)PTRS_PER_TABLE), access,
+				    pages ? pages + done : NULL);
+		int err;
+
+		va += (u64)n << PAGE_SHIFT;
+		idle = n ? 0 : idle + 1;
+		if (n == left)
+			break;
+		/* A page that is evicted as fast as it is brought in must not hold the caller for ever. */
+		err = idle > 4096 ? -ENOMEM : handle_fault(q, fs, va, access | ACCESS_REMOTE);
+		if (err)
+			return va == r.start ? err : (long)((va - r.start) >> PAGE_SHIFT);
+	}
+	return (long)((r.end - r.start) >> PAGE_SHIFT);
+}
+
+void unpin_pages(struct quire *q, struct folio **pages, u64 n)
+{
+	for (u64 i = 0; i < n; i++)
+		if (pages[i])
+			folio_put_nr(q, folio_head(pages[i]), PIN_BIAS);
+}
+
+long pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access)
+{
+	return pin_pages(q, fs, r, access, NULL);
+}
+
+void unpin_range(struct quire *q, struct fault_space *fs, struct range r)
+{
+	(void)fs;
+	for (u64 va = r.start; va < r.end; va += PAGE_SIZE) {
+		struct folio *rec = phys_record(q, va >> PAGE_SHIFT);
+
+		BUG_ON(!rec);
+		folio_put_nr(q, folio_head(rec), PIN_BIAS);
+	}
+}

@@ -1,0 +1,172 @@
+/*
+ * wp.c - a write to a present entry that is not writable, in an area that may be written.
+ *
+ * The rule of exclusivity (Linux 6c287605): a page that only this space maps is written in place; any other is copied. The order when the entry moves
+ * to another frame is clear, flush, set (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first
+ * and the old ones later.
+ */
+#include "fault/fault_internal.h"
+
+/* Raise the entry's rights. LOCKING: entry lock. The machine may set A/D bits meanwhile, hence or, not set. */
+static int make_writable(struct fc *c, pte_t *p, struct ptdesc *desc)
+{
+	u64 bits = ENTRY_WRITE | ENTRY_ACCESSED | ENTRY_DIRTY, before, e;
+	int err;
+
+	before = a64_fetch_or(p, bits);
+	e = pte_get(p);
+	err = fault_install(c, c->va, &e, 1, NULL, false, false);
+	if (err)
+		a64_fetch_and(p, ~(bits & ~before));
+	else if (!pte_dirty(before))
+		desc->wp_faults++;
+	return err;
+}
+
+/* Written in place from now on: the stored copy is void. Only a try-lock: the entry lock ranks behind the folio's. */
+static void drop_copy(struct fc *c, struct folio *f)
+{
+	folio_set(f, PG_DIRTY);
+	if (folio_test(f, PG_SWAPCACHE) && folio_trylock(f)) {
+		if (folio_test(f, PG_SWAPCACHE) && !swap_try_free_folio(c->q, f))
+			swap_invalidate_copy(c->q, f);
+		folio_unlock(f);
+	}
+}
+
+static int reuse(struct fc *c, u64 entry)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	struct folio *f;
+	int err;
+	u64 e;
+
+	if (!p)
+		return FAULT_AGAIN;
+	e = pte_get(p);
+	if ((e ^ entry) & ~(ENTRY_ACCESSED | ENTRY_DIRTY) || !entry_present(e)) {
+		pt_pte_unlock(desc);
+		return FAULT_AGAIN;
+	}
+	f = phys_folio(c->q, entry_pfn(e));
+	if (!folio_test(f, PG_ANON_EXCLUSIVE)) {
+		pt_pte_unlock(desc);
+		return -EXDEV;
+	}
+	err = make_writable(c, p, desc);
+	if (!err) {
+		if (folio_test(f, PG_LAZYFREE))
+			a64_fetch_and(&f->flags, ~PGF(LAZYFREE));
+		drop_copy(c, f);
+		stat_inc(c->q, STAT_FAULT_WP);
+		stat_inc(c->q, STAT_FAULT_MINOR);
+	}
+	pt_pte_unlock(desc);
+	return err == -EAGAIN ? FAULT_AGAIN : err;
+}
+
+/* The bytes that the entry shows, into the new folio. The entry's page cannot go: the caller has a reference or it is the zero page. */
+static void copy_bytes(struct fc *c, struct folio *to, u64 from_pfn)
+{
+	struct machine *m = fc_machine(c);
+	u64 pfn = folio_pfn(c->q, to);
+	void *dst = m->ops->fill_begin(m, pfn, 1);
+
+	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
+	m->ops->fill_end(m, pfn, 1, dst);
+}
+
+/* Swap the entry to the new folio. LOCKING: none but the area. */
+static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *new)
+{
+	u64 e = pte_mk(folio_pfn(c->q, new), fault_entry_bits(c, true, true)), was;
+	struct tlb_range r = { c->va, c->va + PAGE_SIZE, FLUSH_NO_ACCESS, false, false };
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	int err;
+
+	if (!p)
+		return FAULT_AGAIN;
+	was = pte_get(p);
+	if ((was ^ entry) & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) {
+		pt_pte_unlock(desc);
+		return FAULT_AGAIN;
+	}
+	was = pte_get_and_clear(p);
+	tlb_flush_range(&c->fs->rs.tlb, r);
+	folio_add_new_anon_rmap(c->q, new, c->v, c->va);
+	folio_set(new, PG_DIRTY);
+	pte_set(p, e);
+	err = fault_install(c, c->va, &e, 1, NULL, false, false);
+	if (err) {
+		pte_set(p, was);
+		folio_remove_rmap_ptes(c->q, new, 0, 1);
+	} else if (old) {
+		folio_remove_rmap_ptes(c->q, old, (u32)(entry_pfn(was) - folio_pfn(c->q, old)), 1);
+	} else {
+		a64_add(&c->fs->rs.rss_pages, 1);
+	}
+	pt_pte_unlock(desc);
+	return err == -EAGAIN ? FAULT_AGAIN : err;
+}
+
+/* A reference on what the entry maps now, or NULL when the entry has changed. */
+static struct folio *hold_mapped(struct fc *c, u64 entry)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	struct folio *f = NULL;
+
+	if (!p)
+		return NULL;
+	if (entry_pfn(pte_get(p)) == entry_pfn(entry) && entry_present(pte_get(p))) {
+		f = phys_folio(c->q, entry_pfn(entry));
+		folio_get(f);
+	}
+	pt_pte_unlock(desc);
+	return f;
+}
+
+static int copy_page(struct fc *c, u64 entry)
+{
+	struct folio *old = NULL, *new;
+	int err;
+
+	err = fault_alloc_at(c, c->va, 0, &new);
+	if (err)
+		return err == -EBUSY ? FAULT_AGAIN : err;
+	if (!pte_special(entry)) {
+		old = hold_mapped(c, entry);
+		if (!old) {
+			fault_free_folio(c->q, new);
+			return FAULT_AGAIN;
+		}
+	}
+	copy_bytes(c, new, entry_pfn(entry));
+	err = move_entry(c, entry, old, new);
+	if (err) {
+		fault_free_folio(c->q, new);
+	} else {
+		stat_inc(c->q, STAT_FAULT_COW);
+		stat_inc(c->q, STAT_FAULT_MINOR);
+		lru_add(c->q, new);
+	}
+	if (old)
+		folio_put_nr(c->q, old, err ? 1 : 2); /* the look's, and the entry's once it moved */
+	return err;
+}
+
+int fault_do_wp(struct fc *c, u64 entry)
+{
+	int err;
+
+	if (!entry_present(entry))
+		return FAULT_AGAIN;
+	if (!pte_special(entry)) {
+		err = reuse(c, entry);
+		if (err != -EXDEV)
+			return err;
+	}
+	return copy_page(c, entry);
+}

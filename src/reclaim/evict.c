@@ -1,0 +1,231 @@
+/*
+ * evict.c - one batch of isolated folios on its way out. The order of the steps is the point:
+ *
+ *   1 lock, judge, give swap slots      folio lock (try only)
+ *   2 unmap all into one flush batch    entries become swap entries, dirty bits go to the folios
+ *   3 flush the batch                   from here on no store reaches the bytes
+ *   4 write the dirty ones out          what fails stays in the swap cache, dirty, and is mapped again by the next fault
+ *   5 freeze, leave the swap cache      exactly the isolation's and the cache's references, or it stays
+ *   6 free in spans                     the release invalidates what loads may still have seen
+ *
+ * The read bracket is open from before step 2: an area whose reading is being forbidden waits for it, and step 2 skips areas for which it already
+ * is (machine.h, home frames).
+ */
+#include "reclaim/reclaim_internal.h"
+
+struct evict {
+	struct quire *q;
+	struct folio *folio[EVICT_MAX]; /* locked, going */
+	bool done[EVICT_MAX];		/* unmapped */
+	u32 n;
+	struct list keep;   /* unlocked, go back to the LRU */
+	struct list frozen; /* on their way to the allocator */
+	u32 freed;
+};
+
+static void keep_folio(struct evict *ev, struct folio *f, bool activate)
+{
+	if (activate)
+		folio_set(f, PG_ACTIVE);
+	folio_unlock(f);
+	list_add_tail(&f->lru, &ev->keep);
+}
+
+static bool lazyfree(const struct folio *f)
+{
+	return folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_DIRTY);
+}
+
+/* Unlocked and isolated -> into ev->folio (locked), or back. */
+static void judge(struct evict *ev, struct folio *f)
+{
+	struct quire *q = ev->q;
+
+	if (!folio_trylock(f)) {
+		list_add_tail(&f->lru, &ev->keep);
+		return;
+	}
+	if (folio_test(f, PG_MLOCKED)) {
+		folio_set(f, PG_UNEVICTABLE);
+		keep_folio(ev, f, false);
+		return;
+	}
+	if (folio_maybe_pinned(f)) {
+		keep_folio(ev, f, true);
+		return;
+	}
+	if (rmap_referenced(q, f)) {
+		stat_add(q, STAT_RECLAIM_ACTIVATED, folio_nr(f));
+		keep_folio(ev, f, true);
+		return;
+	}
+	if (!folio_mapped(f) && !folio_test(f, PG_SWAPCACHE)) {
+		/* Unmapped while it was isolated: dropping the isolation frees it. */
+		keep_folio(ev, f, false);
+		return;
+	}
+	if (!lazyfree(f) && !folio_test(f, PG_SWAPCACHE) && swap_add_folio(q, f)) {
+		keep_folio(ev, f, true);
+		return;
+	}
+	ev->folio[ev->n++] = f;
+}
+
+/* A large folio of which pages were unmapped: as single pages, so that only what is mapped is written. */
+static bool split_partial(struct evict *ev, struct folio *f)
+{
+	struct list out;
+
+	if (!folio_trylock(f))
+		return false;
+	list_init(&out);
+	if (folio_test(f, PG_SWAPCACHE) || rmap_split_folio(ev->q, f, &out)) {
+		folio_unlock(f);
+		return false;
+	}
+	list_for_each_safe(pos, tmp, &out) {
+		struct folio *page = list_entry(pos, struct folio, lru);
+
+		list_del(pos);
+		if (ev->n < EVICT_MAX)
+			judge(ev, page);
+		else
+			list_add_tail(&page->lru, &ev->keep);
+	}
+	return true;
+}
+
+static void unmap_and_flush(struct evict *ev)
+{
+	struct tlb_batch batch;
+
+	tlb_batch_init(&batch);
+	rmap_unmap_folios(ev->q, ev->folio, ev->n, 0, &batch, ev->done);
+	tlb_batch_flush(&batch);
+	for (u32 i = 0; i < ev->n; i++) {
+		struct folio *f = ev->folio[i];
+
+		/* Found unmapped already, from an earlier round whose write failed. */
+		if (!ev->done[i] && !folio_mapped(f))
+			ev->done[i] = true;
+	}
+}
+
+/* Step 4. Leaves in ev->done whether the folio may go on. */
+static void write_dirty(struct evict *ev)
+{
+	struct folio *dirty[EVICT_MAX];
+	u32 where[EVICT_MAX], n = 0;
+	int err[EVICT_MAX];
+
+	for (u32 i = 0; i < ev->n; i++) {
+		struct folio *f = ev->folio[i];
+
+		if (!ev->done[i] || !folio_test(f, PG_SWAPCACHE))
+			continue;
+		if (!folio_test(f, PG_DIRTY) && swap_folio_has_copy(ev->q, f)) {
+			stat_add(ev->q, STAT_SWAP_REUSED_PAGES, folio_nr(f));
+			continue;
+		}
+		where[n] = i;
+		dirty[n++] = f;
+	}
+	if (!n)
+		return;
+	swap_writeout(ev->q, dirty, n, err);
+	for (u32 k = 0; k < n; k++)
+		if (err[k])
+			ev->done[where[k]] = false;
+}
+
+/* Steps 5: out of the cache and frozen, or kept. */
+static void detach(struct evict *ev, struct folio *f)
+{
+	struct quire *q = ev->q;
+	u32 nr = folio_nr(f), cached = folio_test(f, PG_SWAPCACHE) ? nr : 0;
+
+	if (!cached && !lazyfree(f)) {
+		/* Dirtied after it was lazily freed: it needs a slot, next time. */
+		a64_fetch_and(&f->flags, ~PGF(LAZYFREE));
+		keep_folio(ev, f, true);
+		return;
+	}
+	if (mech_on(q, MECH_REF_FREEZE) ? !folio_freeze(f, 1 + cached) :
+					  a32_xchg(&f->ref, 0) == 0) {
+		keep_folio(ev, f, true);
+		return;
+	}
+	if (cached)
+		swap_delete_frozen(q, f, reclaim_shadow(q));
+	folio_unlock(f);
+	list_add_tail(&f->lru, &ev->frozen);
+	ev->freed += nr;
+}
+
+static void finish(struct evict *ev)
+{
+	struct quire *q = ev->q;
+
+	for (u32 i = 0; i < ev->n; i++) {
+		struct folio *f = ev->folio[i];
+
+		if (ev->done[i]) {
+			detach(ev, f);
+			continue;
+		}
+		/* Still mapped: its slots name nothing. Unmapped but not written: the cache is its only home. */
+		if (folio_mapped(f) && folio_test(f, PG_SWAPCACHE))
+			swap_try_free_folio(q, f);
+		keep_folio(ev, f, true);
+	}
+	if (!list_empty(&ev->frozen)) {
+		a64_add(&q->reclaim->evictions, ev->freed);
+		phys_free_frozen_list(q, &ev->frozen);
+	}
+	list_for_each_safe(pos, tmp, &ev->keep) {
+		list_del(pos);
+		lru_putback(q, list_entry(pos, struct folio, lru));
+	}
+}
+
+static u32 evict_batch(struct quire *q, struct list *folios)
+{
+	struct machine *m = q->machine;
+	struct evict ev;
+	u32 looked = 0;
+
+	ev.q = q;
+	ev.n = ev.freed = 0;
+	list_init(&ev.keep);
+	list_init(&ev.frozen);
+	while (!list_empty(folios) && ev.n < EVICT_MAX) {
+		struct folio *f = list_first(folios, struct folio, lru);
+
+		list_del(&f->lru);
+		looked += folio_nr(f);
+		if (f->order && folio_test(f, PG_PARTIAL) && split_partial(&ev, f))
+			continue;
+		judge(&ev, f);
+	}
+	if (ev.n) {
+		m->ops->read_begin(m);
+		unmap_and_flush(&ev);
+		write_dirty(&ev);
+		m->ops->read_end(m);
+	}
+	finish(&ev);
+	stat_add(q, STAT_RECLAIM_SCANNED, looked);
+	stat_add(q, STAT_RECLAIM_FREED, ev.freed);
+	return ev.freed;
+}
+
+u32 evict_folios(struct quire *q, struct list *folios)
+{
+	u32 freed = 0;
+
+	base_self()->reclaim_depth++;
+	while (!list_empty(folios))
+		freed += evict_batch(q, folios);
+	base_self()->reclaim_depth--;
+	return freed;
+}

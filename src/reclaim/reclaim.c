@@ -1,0 +1,220 @@
+/*
+ * reclaim.c - how much, from where, and by whom: direct and background reclaim, list balance, refault distance.
+ *
+ * Refault distance (after Linux's workingset): the clock counts evicted pages. A page that comes back after d evictions would have stayed, had the lists been
+ * d pages longer; if d is no more than half of what is resident, it displaces something colder and starts on the active list.
+ */
+#include "base/arena.h"
+#include "reclaim/reclaim_internal.h"
+
+#define STEP_PAGES LRU_CLUSTER
+#define STUCK_NS 2000000ull /* stores full or all pinned: give the CPU to the program */
+#define BG_SAMPLE 256u
+
+int reclaim_create(struct quire *q)
+{
+	q->reclaim = arena_zalloc(q->arena, sizeof(*q->reclaim));
+	return q->reclaim ? 0 : -ENOMEM;
+}
+
+void reclaim_destroy(struct quire *q)
+{
+	reclaim_stop_background(q);
+	arena_free(q->arena, q->reclaim, sizeof(*q->reclaim));
+	q->reclaim = NULL;
+}
+
+u32 reclaim_shadow(struct quire *q)
+{
+	return (u32)a64_read(&q->reclaim->evictions);
+}
+
+bool reclaim_refault_is_hot(struct quire *q, u32 shadow)
+{
+	u32 distance = reclaim_shadow(q) - shadow;
+	u64 resident = lru_size(q, 0, LRU_ACTIVE) + lru_size(q, 0, LRU_INACTIVE);
+	bool hot = distance <= resident / 2;
+
+	stat_inc(q, STAT_REFAULT);
+	if (hot)
+		stat_inc(q, STAT_REFAULT_ACTIVATE);
+	TRACE(q, EV_REFAULT, shadow, distance, hot);
+	return hot;
+}
+
+/* Keep at least a third of the pages on the inactive list: that is what refault distances are measured against. */
+static void balance(struct quire *q, unsigned node)
+{
+	u64 active = lru_size(q, node, LRU_ACTIVE), inactive = lru_size(q, node, LRU_INACTIVE);
+
+	if (active > 2 * inactive)
+		lru_deactivate_tail(q, node, STEP_PAGES * 2);
+}
+
+/* One step on one node. *looked: pages isolated. */
+static u32 step(struct quire *q, unsigned node, u32 *looked)
+{
+	struct list folios;
+
+	list_init(&folios);
+	balance(q, node);
+	*looked = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, &folios);
+	if (!*looked) {
+		lru_drain_all(q);
+		lru_deactivate_tail(q, node, STEP_PAGES * 4);
+		*looked = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, &folios);
+	}
+	return evict_folios(q, &folios);
+}
+
+u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
+{
+	u64 freed = 0, scanned = 0, budget;
+	u32 looked;
+
+	(void)cg; /* one limited group so far: the root; every page counts towards it */
+	budget = 2 * (lru_size(q, 0, LRU_INACTIVE) + lru_size(q, 0, LRU_ACTIVE)) + 4 * STEP_PAGES;
+	while (freed < nr && scanned < budget) {
+		freed += step(q, 0, &looked);
+		if (!looked)
+			break;
+		scanned += looked;
+	}
+	TRACE(q, EV_RECLAIM, nr, scanned, freed);
+	return freed;
+}
+
+u64 reclaim_folio_list(struct quire *q, struct list *folios)
+{
+	return evict_folios(q, folios);
+}
+
+/* ---- called by faults ---- */
+
+u64 reclaim_make_room(struct quire *q, unsigned cg, u32 pages)
+{
+	struct reclaim *r = q->reclaim;
+	struct machine *m = q->machine;
+	u64 freed, now;
+
+	if (a64_read(&r->stuck_until)) {
+		now = m->ops->now_ns(m);
+		if (now < a64_read(&r->stuck_until))
+			return 0;
+	}
+	stat_inc(q, STAT_RECLAIM_DIRECT);
+	freed = reclaim_pages(q, cg, pages);
+	a64_set(&r->stuck_until, freed ? 0 : m->ops->now_ns(m) + STUCK_NS);
+	return freed;
+}
+
+/* Several threads faulting on a small machine leave no CPU for a helper: it would only take turns with them. */
+static bool helper_wanted(struct quire *q)
+{
+	struct reclaim *r = q->reclaim;
+	u32 id = base_self()->id;
+
+	if (a32_read(&r->last_thread) == id) {
+		a32_add(&r->same, 1);
+	} else {
+		a32_set(&r->last_thread, id);
+		a32_add(&r->other, 1);
+	}
+	if (a32_read(&r->same) + a32_read(&r->other) >= BG_SAMPLE) {
+		a32_set(&r->one_thread, a32_read(&r->other) * 16 < a32_read(&r->same));
+		a32_set(&r->same, 0);
+		a32_set(&r->other, 0);
+	}
+	return a32_read(&r->one_thread);
+}
+
+/* Pages kept free below the limit: enough for the next faults, never more than a sixteenth. */
+static u64 headroom(struct quire *q, unsigned cg)
+{
+	return min(cgroup_limit(q, cg) / 16, (u64)1024);
+}
+
+void reclaim_wake(struct quire *q, unsigned cg)
+{
+	struct reclaim *r = q->reclaim;
+	u32 asleep = 0;
+
+	if (!a32_read(&r->bg_running))
+		return;
+	if (cgroup_limit(q, cg) == ~0ull ||
+	    cgroup_usage(q, cg) + headroom(q, cg) / 2 < cgroup_limit(q, cg))
+		return;
+	if (!helper_wanted(q))
+		return;
+	if (a32_read(&r->bg_word) == 0 && a32_cmpxchg(&r->bg_word, &asleep, 1))
+		base_wake(&r->bg_word.raw, 1);
+}
+
+/* ---- the thread ---- */
+
+static bool below_headroom(struct quire *q)
+{
+	u64 limit = cgroup_limit(q, CGROUP_ROOT);
+
+	return limit == ~0ull || cgroup_usage(q, CGROUP_ROOT) + headroom(q, CGROUP_ROOT) <= limit;
+}
+
+static void background(void *arg)
+{
+	struct quire *q = arg;
+	struct reclaim *r = q->reclaim;
+
+	for (;;) {
+		u32 told = 1;
+
+		while (a32_read(&r->bg_word) == 0)
+			base_park(&r->bg_word.raw, 0);
+		if (a32_read_acquire(&r->bg_word) == 2)
+			return;
+		gate_enter(&q->gate);
+		while (!below_headroom(q) && a32_read(&r->one_thread))
+			if (!reclaim_pages(q, CGROUP_ROOT, STEP_PAGES))
+				break;
+		gate_exit(&q->gate);
+		a32_cmpxchg(&r->bg_word, &told, 0);
+	}
+}
+
+int reclaim_start_background(struct quire *q)
+{
+	struct reclaim *r = q->reclaim;
+	int err;
+
+	if (q->machine->ops->nr_cpus(q->machine) < 2)
+		return 0;
+	a32_set(&r->bg_word, 0);
+	err = q->machine->ops->thread_start(q->machine, background, q, &r->thread);
+	if (!err)
+		a32_set_release(&r->bg_running, 1);
+	return err;
+}
+
+void reclaim_stop_background(struct quire *q)
+{
+	struct reclaim *r = q->reclaim;
+
+	if (!a32_xchg(&r->bg_running, 0))
+		return;
+	a32_xchg(&r->bg_word, 2);
+	base_wake(&r->bg_word.raw, 1);
+	q->machine->ops->thread_join(q->machine, r->thread);
+	r->thread = NULL;
+}
+
+void reclaim_forked_child(struct quire *q)
+{
+	struct reclaim *r = q->reclaim;
+	bool had = a32_xchg(&r->bg_running, 0);
+
+	r->thread = NULL;
+	a32_set(&r->bg_word, 0);
+	a64_set(&r->stuck_until, 0);
+	/* A child that cannot have the helper reclaims directly. */
+	if (had && reclaim_start_background(q))
+		a32_set(&r->bg_running, 0);
+}

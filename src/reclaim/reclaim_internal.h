@@ -1,0 +1,33 @@
+/*
+ * reclaim_internal.h - what the files of this folder share.
+ *
+ * Locking letters: (A) atomic, (C) constant. The background thread sleeps on `bg_word`.
+ */
+#ifndef QUIRE_RECLAIM_INTERNAL_H
+#define QUIRE_RECLAIM_INTERNAL_H
+
+#include "base/mech.h"
+#include "base/thread.h"
+#include "base/trace.h"
+#include "reclaim/reclaim.h"
+
+#define EVICT_MAX 96u /* folios in one batch: arrays live on a fault's stack */
+
+struct reclaim {
+	a64_t evictions;    /* (A) pages evicted ever: the clock of refault distances */
+	a64_t stuck_until;  /* (A) time before which trying again is pointless */
+	/* background */
+	void *thread;	    /* (C) while running */
+	a32_t bg_word;	    /* (A) 0 asleep, 1 told to work, 2 told to stop */
+	a32_t bg_running;   /* (A) */
+	/* who faults: one thread (a CPU is probably idle) or several */
+	a32_t last_thread;  /* (A) */
+	a32_t same;	    /* (A) */
+	a32_t other;	    /* (A) */
+	a32_t one_thread;   /* (A) verdict */
+};
+
+/* Evict what is on the list (isolated folios); what stays goes back to its list. Returns pages freed. */
+u32 evict_folios(struct quire *q, struct list *folios);
+
+#endif
