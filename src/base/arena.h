@@ -10,7 +10,7 @@
  * Invariants: arena_bytes() = bytes taken from the source minus returned; arena_used() = bytes handed out.
  * In builds with QUIRE_DEBUG freed objects are poisoned (0x6b) and double frees are BUGs.
  * Locking: LOCK_ARENA inside; callers may hold any lock of lower rank. cache_alloc has a per-CPU
- * front (a short array, its own spin) so that hot objects do not meet on one lock.
+ * front (a short array that is tried, never waited for) so that hot objects do not meet on one lock.
  */
 #ifndef QUIRE_BASE_ARENA_H
 #define QUIRE_BASE_ARENA_H

@@ -53,6 +53,11 @@ typedef struct {
 	{                                                                                      \
 		__atomic_store_n(&a->raw, v, __ATOMIC_RELAXED);                                \
 	}                                                                                      \
+	/* Of use for statistics and assertions only: no scheduling point. */                  \
+	static inline word name##_peek(const atype *a)                                         \
+	{                                                                                      \
+		return __atomic_load_n(&a->raw, __ATOMIC_RELAXED);                             \
+	}                                                                                      \
 	static inline word name##_xchg(atype *a, word v)                                       \
 	{                                                                                      \
 		base_point(BASE_RMW, &a->raw, sizeof(a->raw));                                 \

@@ -13,6 +13,7 @@
 #ifndef QUIRE_BASE_RBTREE_H
 #define QUIRE_BASE_RBTREE_H
 
+#include "base/atomic.h"
 #include "base/types.h"
 
 struct rb_node {
@@ -50,7 +51,7 @@ struct itree_node {
 struct itree {
 	struct rb_root root;
 	struct itree_node *leftmost;
-	u64 visited; /* nodes looked at by queries, for tests; not synchronised */
+	a64_t visited; /* nodes looked at by queries, for tests; concurrent ones may count short */
 };
 
 void itree_init(struct itree *t);

@@ -3,7 +3,8 @@
  *
  * Readers: qrcu_read_lock / unlock, nestable, never sleep, any thread without registration.
  * Updaters: qrcu_call() queues a head on the instance; the callback runs after a grace period, from
- *   qrcu_poll() (called where sleeping is allowed and enough is queued) or qrcu_barrier().
+ *   qrcu_poll() (called where sleeping is allowed and enough is queued) or qrcu_barrier(), in the order in
+ *   which they were queued. A callback may call qrcu_call and qrcu_poll, but not qrcu_barrier.
  * Locking: qrcu_call takes LOCK_RCU only; callbacks run with no lock held and may free memory and take
  *   any lock. qrcu_synchronize/poll/barrier must not be called inside a read section or under a spin.
  */
@@ -23,8 +24,8 @@ struct rcu_head {
 struct rcu_domain {
 	struct spin lock;
 	struct rcu_head *pending;     /* (lock) */
-	u32 nr_pending;		      /* (lock); read without it as a hint */
-	a32_t draining;
+	a32_t nr_pending;	      /* (lock) to change; read without it as a hint */
+	a32_t draining;		      /* one thread at a time runs callbacks; the others wait on it */
 };
 
 #define RCU_POLL_BATCH 128

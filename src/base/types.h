@@ -39,11 +39,20 @@ typedef int64_t s64;
 #define cacheline_aligned __attribute__((aligned(64)))
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+#define DIV_UP(x, n) (((x) + ((n) - 1)) / (n))
 #define ALIGN_UP(x, a) (((x) + ((a) - 1)) & ~((typeof(x))(a) - 1))
 #define ALIGN_DOWN(x, a) ((x) & ~((typeof(x))(a) - 1))
 #define IS_ALIGNED(x, a) (((x) & ((typeof(x))(a) - 1)) == 0)
-#define min(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a < _b ? _a : _b; })
-#define max(a, b) ({ typeof(a) _a = (a); typeof(b) _b = (b); _a > _b ? _a : _b; })
+/* Each argument once; the names are unique, so that min and max nest without shadowing. */
+#define min(a, b) PICK(a, <, b, __COUNTER__)
+#define max(a, b) PICK(a, >, b, __COUNTER__)
+#define PICK(a, op, b, n) PICK_NAMED(a, op, b, n)
+#define PICK_NAMED(a, op, b, n)               \
+	({                                    \
+		typeof(a) _l##n = (a);        \
+		typeof(b) _r##n = (b);        \
+		_l##n op _r##n ? _l##n : _r##n; \
+	})
 #define BIT(n) (1ull << (n))
 
 /* [start, end) in bytes. */
