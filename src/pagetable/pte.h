@@ -1,12 +1,16 @@
 /*
  * pte.h - what an entry word means to the core: none, present, PROT_NONE, or a swap-type entry.
  *
- * Present encodings are machine/entry.h. A non-present entry that is not 0 and not PROTNONE is "swap-type":
- *   bit 0 PRESENT = 0, bit 8 PROTNONE = 0, bits 1..5 type, bit 6 exclusive, bit 7 soft-dirty, bits 9..11 kind flags,
- *   bits 12..61 offset. Types: SWP_STORE (a swap slot); migration and device kinds follow with their issues.
- * Rule: a generic reader takes an entry ONCE with pte_get() and decides on that copy (Linux c33c7948).
- * Locking: values only; pte_set and pte_xchg require the table's entry lock, except that a simulated
- * CPU sets ACCESSED/DIRTY by cmpxchg at any time, which is why clearing is always an exchange.
+ * Present encodings are machine/entry.h. A non-present entry that is not 0 and not PROTNONE is
+ * "swap-type":
+ *   bit 0 PRESENT = 0, bit 8 PROTNONE = 0, bits 1..5 type, bit 6 exclusive, bit 7 soft-dirty,
+ *   bits 9..11 kind flags, bits 12..61 offset.
+ * Types: SWP_STORE (a swap slot); migration and device kinds follow with their issues.
+ * Rule: a generic reader takes an entry ONCE with pte_get() and decides on that copy (Linux
+ *   c33c7948).
+ * Locking: values only; pte_set and pte_get_and_clear require the table's entry lock, except that
+ * a simulated CPU sets ACCESSED/DIRTY by cmpxchg at any time, which is why clearing is always an
+ * exchange.
  */
 #ifndef QUIRE_PAGETABLE_PTE_H
 #define QUIRE_PAGETABLE_PTE_H
@@ -18,11 +22,11 @@ typedef a64_t pte_t; /* a word in a table; values are plain u64 */
 
 enum swp_type { SWP_NONE = 0, SWP_STORE = 1, NR_SWP_TYPES = 32 };
 
-#define SWP_TYPE_SHIFT 1
-#define SWP_TYPE_MASK 0x1full
-#define SWP_EXCLUSIVE BIT(6)
+#define SWP_TYPE_SHIFT   1
+#define SWP_TYPE_MASK    0x1full
+#define SWP_EXCLUSIVE    BIT(6)
 #define SWP_OFFSET_SHIFT 12
-#define SWP_OFFSET_MASK ((1ull << 50) - 1)
+#define SWP_OFFSET_MASK  ((1ull << 50) - 1)
 
 static inline u64 pte_get(const pte_t *p)
 {
