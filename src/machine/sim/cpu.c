@@ -231,7 +231,6 @@ static struct sim_tlb_entry *walk_and_fill(struct sim *sim, struct sim_cpu *c, s
 	c->walks++;
 	if (!(a64_read(&s->cpus) & BIT(c - sim->cpu)))
 		a64_fetch_or(&s->cpus, BIT(c - sim->cpu));
-	smp_mb();
 	base_rcu_read_lock();
 	word = sim_walk(s, va, w, &e, &level);
 	if (word && entry_present(e) &&
@@ -257,8 +256,12 @@ static int plain_place(struct sim *sim, struct sim_cpu *c, struct mspace *s, u64
 		c->evictions++;
 	}
 	if (t && !entry_serves(t->entry, access)) {
-		/* A CPU may trap on what it has cached, or look whether that still holds. */
-		if (sim_cpu_chance(c, 500000))
+		/* Without the right a CPU may trap on what it has cached, or look if that still
+		 * holds. Only DIRTY missing is what the walk is for. */
+		bool right = (access & ACCESS_WRITE) && (t->entry & ENTRY_WRITE) &&
+			     (sim->m.caps & CAP_HW_AD);
+
+		if (!right && sim_cpu_chance(c, 500000))
 			return TRAP;
 		t = NULL;
 	} else if (t) {
@@ -450,10 +453,9 @@ static void flush_cpu(struct sim *sim, struct sim_cpu *c, struct mspace *s,
 
 void sim_cpu_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r)
 {
-	u64 cpus;
+	/* The entries were changed before we ask, by an exchange, who may have read them. */
+	u64 cpus = a64_fetch_or(&s->cpus, 0);
 
-	smp_mb(); /* the entries were changed before we ask who may have read them */
-	cpus = a64_read(&s->cpus);
 	for (u32 i = 0; i < sim->cfg.nr_cpus; i++) {
 		if (!(cpus & BIT(i)))
 			continue;

@@ -104,7 +104,7 @@ int sim_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *
 
 	BUG_ON(!nr || level > 1 || !IS_ALIGNED(va, PAGE_SIZE << (9 * level)));
 	a64_add(&sim->n.entries_changed, nr);
-	if (sim_is_home(sim) && !is_plain(sim, pfn)) {
+	if (sim_is_home(sim) && ((entries[0] & ENTRY_SPECIAL) || !is_plain(sim, pfn))) {
 		/* Software fills the translation here, and only this may fail. */
 		if (inject_fail(m->inject, INJECT_ENTRIES))
 			return -ENOMEM;
