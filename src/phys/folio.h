@@ -1,21 +1,26 @@
 /*
  * folio.h - struct folio: one naturally aligned run of 2^order frames that is managed as one.
  *
- * There is one 64-byte record per frame (the frame map). The record of the first frame of a run IS the folio;
- * the records of the other frames (tails) only carry `head_order` and their own `mapcount`.
+ * There is one 64-byte record per frame (the frame map). The record of the first frame of a run IS
+ * the folio; the records of the other frames (tails) only carry their frame number, the folio's
+ * order and their own `mapcount`. A folio is naturally aligned, so the order leads from a tail to
+ * its head.
  *
  * Invariants
  *  1. ref == 0: the frames belong to the allocator or are on their way there (being released).
  *  2. ref >= number of entries that map pages of it + (in swap cache ? nr : 0) + pins * PIN_BIAS.
- *  3. sum of the pages' mapcounts == number of PTE-level entries; entire_mapcount == PMD-level entries.
+ *  3. sum of the pages' mapcounts == number of PTE-level entries; entire_mapcount == PMD-level
+ *     entries.
  *  4. PG_LRU set <=> linked into an LRU list; only the one who cleared it may unlink it.
  *  5. anon: mapping & MAPPING_ANON, index = va page index in the area it was first mapped in.
  *  6. PG_ANON_EXCLUSIVE: exactly one space maps it, and that space may write it without a copy.
- *  7. PG_SWAPCACHE <=> private is the swap entry of page 0 and the slots point back at this folio.
+ *  7. PG_SWAPCACHE <=> swap is the swap entry of page 0 and the slots point back at this folio.
+ *  8. the upper bits of `flags` (from bit 20) belong to the phys folder: allocator state, which LRU
+ *     list, order, frame number. So flags are changed bit by bit, never stored as a whole.
  *
- * States (who moves them): free -[phys_alloc]-> owned, ref 1 -[fault: rmap add]-> mapped -[lru_add]-> on LRU
- *   -[lru_isolate]-> isolated -[swap_add_folio]-> swap cache -[rmap_unmap]-> unmapped -[folio_freeze,
- *   swap_delete_folio]-> ref 0 -[phys_free_*: uncharge, release]-> free.
+ * States (who moves them): free -[phys_alloc]-> owned, ref 1 -[fault: rmap add]-> mapped
+ *   -[lru_add]-> on LRU -[lru_isolate]-> isolated -[swap_add_folio]-> swap cache -[rmap_unmap]->
+ *   unmapped -[folio_freeze, swap_delete_folio]-> ref 0 -[phys_free_*: uncharge, release]-> free.
  *
  * Locking letters: (A) atomic; (L) folio lock; (R) its node's LRU lock; (C) constant while ref > 0;
  * (P) entry lock of the mapping entry.
@@ -28,44 +33,53 @@
 #include "base/lock.h"
 
 enum folio_flag {
-	PG_LOCKED = 0,	/* the folio lock (bitlock) */
+	PG_LOCKED = 0,  /* the folio lock (bitlock) */
 	PG_WAITERS = 1, /* somebody sleeps for it */
 	PG_LRU = 2,
-	PG_ACTIVE = 3,	      /* on the active list, or to go there */
-	PG_UNEVICTABLE = 4,   /* mlocked: on no evictable list */
-	PG_REFERENCED = 5,    /* seen used since the last look */
-	PG_DIRTY = 6,	      /* bytes newer than the stored copy, or no stored copy */
+	PG_ACTIVE = 3,      /* on the active list, or to go there */
+	PG_UNEVICTABLE = 4, /* mlocked: on no evictable list */
+	PG_REFERENCED = 5,  /* seen used since the last look */
+	PG_DIRTY = 6,       /* bytes newer than the stored copy, or no stored copy */
 	PG_UPTODATE = 7,
 	PG_SWAPBACKED = 8,
 	PG_SWAPCACHE = 9,
 	PG_WRITEBACK = 10,
-	PG_WORKINGSET = 11,   /* came back within the refault distance */
+	PG_WORKINGSET = 11,     /* came back within the refault distance */
 	PG_ANON_EXCLUSIVE = 12, /* of the whole folio (private pages of one space) */
 	PG_MLOCKED = 13,
-	PG_LAZYFREE = 14,     /* MADV_FREE: may be dropped while clean */
-	PG_RECLAIM = 15,      /* isolated by reclaim */
-	PG_HEAD = 16,	      /* order > 0 */
-	PG_TAIL = 17,	      /* not the first frame: head_order tells the distance */
-	PG_READAHEAD = 18,    /* brought in ahead of use; first fault on it extends the window */
-	PG_PARTIAL = 19,      /* some page of a large folio is unmapped */
+	PG_LAZYFREE = 14,  /* MADV_FREE: may be dropped while clean */
+	PG_RECLAIM = 15,   /* isolated by reclaim */
+	PG_HEAD = 16,      /* order > 0 */
+	PG_TAIL = 17,      /* not the first frame: folio_head() finds the folio */
+	PG_READAHEAD = 18, /* brought in ahead of use; first fault on it extends the window */
+	PG_PARTIAL = 19,   /* some page of a large folio is unmapped */
 };
 #define PGF(x) BIT(PG_##x)
 
-#define PIN_BIAS 1024u
+/* The phys folder's part of `flags`:
+ *   63..28 frame number | 27..24 order (head and tails) | 23..22 LRU list | 21..20 allocator state
+ */
+#define FOLIO_STATE_SHIFT 20
+#define FOLIO_LIST_SHIFT  22
+#define FOLIO_ORDER_SHIFT 24
+#define FOLIO_PFN_SHIFT   28
+#define MAX_PFN           BIT(64 - FOLIO_PFN_SHIFT) /* frame numbers are below it */
+
+#define PIN_BIAS     1024u
 #define MAPPING_ANON 1ul
 
 struct folio {
-	a64_t flags;	       /* (A) enum folio_flag */
-	a32_t ref;	       /* (A) */
-	a32_t mapcount;	       /* (A) PTE-level mappings of this frame (0 = none) */
-	aptr_t mapping;	       /* (L) for writing; anon_vma | MAPPING_ANON; NULL when never mapped or freed */
-	u64 index;	       /* (L) page index (va >> PAGE_SHIFT at first mapping) */
-	struct list lru;       /* (R) while PG_LRU, else the isolator's or a batch's */
-	u64 swap;	       /* (L) swap entry of page 0 while PG_SWAPCACHE; free for the isolator else */
+	a64_t flags;     /* (A) enum folio_flag */
+	a32_t ref;       /* (A) */
+	a32_t mapcount;  /* (A) PTE-level mappings of this frame (0 = none) */
+	aptr_t mapping;  /* (L) to write; anon_vma | MAPPING_ANON; NULL: never mapped, freed */
+	u64 index;       /* (L) page index (va >> PAGE_SHIFT at first mapping) */
+	struct list lru; /* (R) while PG_LRU, else the isolator's or a batch's */
+	u64 swap; /* (L) swap entry of page 0 while PG_SWAPCACHE; free for the isolator else */
 	a32_t entire_mapcount; /* (A) PMD-level mappings */
-	u16 charge;	       /* (C) control group number, 0 = none */
-	u8 order;	       /* (C) */
-	u8 node;	       /* (C) */
+	u16 charge;            /* (C) control group number, 0 = none */
+	u8 order;              /* (C) */
+	u8 node;               /* (C) */
 };
 _Static_assert(sizeof(struct folio) == 64, "one cache line a frame");
 
@@ -112,7 +126,8 @@ static inline void folio_get(struct folio *f)
 	folio_get_nr(f, 1);
 }
 
-/* For lock-free lookups: false when it is frozen or free. The caller then revalidates its lookup. */
+/* For lock-free lookups: false when it is frozen or free. The caller then revalidates its lookup.
+ */
 static inline bool must_check folio_try_get(struct folio *f)
 {
 	return a32_add_unless(&f->ref, 1, 0);
