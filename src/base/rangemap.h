@@ -39,6 +39,11 @@ int must_check rangemap_insert(struct rangemap *m, u64 start, u64 end, void *val
 int must_check rangemap_erase(struct rangemap *m, u64 start);
 /* Replace bounds and value of the range that starts at `start` in one step (it stays between its neighbours). */
 int must_check rangemap_replace(struct rangemap *m, u64 start, u64 new_start, u64 new_end, void *value);
+/* The range at `start` becomes [start, cut) -> left and [cut, end) -> right in one step: a reader finds the old
+ * one or both new ones, never nothing. Counts as two updates for rangemap_reserve. */
+int must_check rangemap_split(struct rangemap *m, u64 start, u64 cut, void *left, void *right);
+/* The range at `start`, the one that follows it and a gap between them become one, in one step. Two updates. */
+int must_check rangemap_join(struct rangemap *m, u64 start, void *value);
 /* The value whose range contains key, or NULL. RCU or lock. */
 void *rangemap_find(const struct rangemap *m, u64 key);
 /* The first value whose range ends above key (contains it or follows it), or NULL; bounds in *r if not NULL. */
