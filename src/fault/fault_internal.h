@@ -61,8 +61,9 @@ int must_check fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out);
 /* Bits of a new present entry for a page of this fault: writable ones are dirty where software keeps D. */
 static inline u64 fault_entry_bits(const struct fc *c, bool writable, bool dirty)
 {
-	u64 bits = ENTRY_PRESENT | ENTRY_USER | ENTRY_ACCESSED;
+	u64 bits = ENTRY_USER | ENTRY_ACCESSED;
 
+	bits |= c->vf & VM_PROT_MASK ? ENTRY_PRESENT : ENTRY_PROTNONE;
 	if (!(c->vf & VM_EXEC))
 		bits |= ENTRY_NX;
 	if (writable)

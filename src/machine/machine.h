@@ -52,6 +52,7 @@ enum access {
 	ACCESS_WRITE = BIT(0),
 	ACCESS_EXEC = BIT(1),
 	ACCESS_REMOTE = BIT(2), /* by the core on somebody's behalf (pin, populate), not by a trapped access */
+	ACCESS_FORCE = BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
 	ACCESS_SPURIOUS = BIT(3), /* the same access trapped again: reinstall the translation */
 };
 
@@ -114,7 +115,8 @@ struct machine_ops {
 	void (*space_destroy)(struct machine *m, struct mspace *s);
 	/* An area came, changed protection (PROT_* bits as in mman.h), or went. area_protect with
 	 * CAP_AREA_PROTECT: when it returns no access beyond prot gets through. -ENOMEM: a limit of host
-	 * mappings would be exceeded. area_map: new area, nothing populated. area_unmap: already zapped. */
+	 * mappings would be exceeded. area_map: new area, nothing populated. area_unmap: already zapped. With
+	 * prot PROT_BITS_FOREIGN: the addresses become somebody else's (map), or are to be managed again (unmap). */
 	int (*area_map)(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 	int (*area_protect)(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 			    unsigned prot);
@@ -164,5 +166,6 @@ static inline bool machine_has(const struct machine *m, u32 cap)
 #define PROT_BITS_READ 1u
 #define PROT_BITS_WRITE 2u
 #define PROT_BITS_EXEC 4u
+#define PROT_BITS_FOREIGN 8u
 
 #endif

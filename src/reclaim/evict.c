@@ -173,8 +173,13 @@ static void finish(struct evict *ev)
 			detach(ev, f);
 			continue;
 		}
-		/* Still mapped: its slots name nothing. Unmapped but not written: the cache is its only home. */
-		if (folio_mapped(f) && folio_test(f, PG_SWAPCACHE))
+		/* Written after all: no longer to be dropped. */
+		if (folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE)) {
+			folio_set(f, PG_DIRTY);
+			folio_clear(f, PG_LAZYFREE);
+		}
+		/* Slots that nothing names go. Unmapped, named and not written: the cache is the bytes' only home. */
+		if (folio_test(f, PG_SWAPCACHE))
 			swap_try_free_folio(q, f);
 		keep_folio(ev, f, true);
 	}

@@ -94,8 +94,8 @@ void rmap_walk_anon(struct quire *q, struct folio *f,
 
 /* Split a large folio into single pages wherever it is mapped; the entries keep mapping the same frames. The caller has
  * isolated and locked it and holds no reference but the isolation's; it is not in the swap cache. On success the pages that are
- * mapped are on `out` (by ->lru), each isolated with one reference, unlocked; unmapped pages are freed; `f` is page 0 and
- * unlocked. -EBUSY: others hold references; -EAGAIN; nothing has changed then. */
+ * mapped are on `out` (by ->lru), each isolated with one reference, unlocked; unmapped pages are freed, but for page 0,
+ * which is `f` and on `out` too. -EBUSY: others hold references; -EAGAIN; nothing has changed then. */
 int must_check rmap_split_folio(struct quire *q, struct folio *f, struct list *out);
 
 /* 0 or number of broken invariants of one area's chains. */

@@ -110,10 +110,12 @@ static bool split_one(void *arg, struct folio *f, struct vma *v, u64 va)
 		return true;
 	mapped = split_refs(f, pfn, p, refs);
 	if (mapped == total && mapped && folio_freeze(f, mapped + 1)) {
+		/* Page 0 carries the lock that the caller holds: it lives on even if nothing maps it. */
+		refs[0] = max(refs[0], 1u);
 		phys_split_frozen(ctx->q, f, refs);
 		for (u32 i = 0; i < nr; i++)
 			if (refs[i]) {
-				folio_page(f, i)->index = f->index + i;
+				folio_clear(folio_page(f, i), PG_PARTIAL);
 				list_add_tail(&folio_page(f, i)->lru, ctx->out);
 			}
 		ctx->result = 0;

@@ -1,0 +1,56 @@
+/*
+ * api_internal.h - what stands behind the public handles, and what the files of this folder share.
+ *
+ * struct api_instance is quire_t, struct api_space is quire_space_t. The list of instances with the SIGBUS handler installed is the one
+ * piece of process-wide state; a signal handler is process-wide by nature.
+ * Locking: `spaces` under the instance's lock; lookups by address (traps) read the fixed array lock-free: an entry is published
+ * with release and cleared before the space goes.
+ */
+#ifndef QUIRE_API_INTERNAL_H
+#define QUIRE_API_INTERNAL_H
+
+#include "api/core.h"
+#include "machine/host/host.h"
+#include "space/space.h"
+
+#define API_MAX_SPACES 64
+
+struct api_instance;
+
+struct api_space {
+	struct api_instance *a;
+	struct space *s;
+};
+
+struct api_instance {
+	struct quire *q;
+	struct mutex lock;
+	aptr_t space[API_MAX_SPACES]; /* (lock) to change; struct api_space */
+	bool handles_sigbus;	      /* (C) */
+};
+
+static inline struct api_instance *api_of(void *qt)
+{
+	return qt;
+}
+
+static inline struct api_space *api_space_of(void *st)
+{
+	return st;
+}
+
+int must_check api_instance_create(struct machine *m, const struct core_config *cc, bool sigbus,
+				   struct api_instance **out);
+void api_instance_destroy(struct api_instance *a);
+int must_check api_space_create(struct api_instance *a, struct api_space **out);
+void api_space_destroy(struct api_space *as);
+u32 api_map_flags(int flags);
+
+/* Resolve an access; -ENOENT: no space of this instance. Safe in a signal handler. */
+int must_check api_trap(struct api_instance *a, u64 va, bool write);
+int must_check api_forked_child(struct api_instance *a);
+/* The SIGBUS handler's list. */
+int must_check api_sigbus_add(struct api_instance *a);
+void api_sigbus_remove(struct api_instance *a);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * check.c - every invariant of a whole instance, at quiescence: entries against folios against slots against charges.
+ *
+ * Counted twice and compared: what entries say (a walk of all tables) and what folios, slots, groups and spaces say of themselves.
+ */
+#include "space/space_internal.h"
+
+struct tally {
+	struct quire *q;
+	struct space *s;
+	u64 present;	/* entries that map pages, of all spaces */
+	u64 swaps;	/* swap entries */
+	u64 here, swaps_here; /* of this space */
+	u64 mapcounts;	/* summed over folios */
+	u64 bad;
+};
+
+static void check_present(struct tally *t, u64 va, u64 e)
+{
+	struct folio *page = phys_record(t->q, entry_pfn(e)), *f;
+
+	if (WARN_ON(!page)) {
+		t->bad++;
+		return;
+	}
+	f = folio_head(page);
+	t->bad += WARN_ON(a32_read(&f->ref) == 0);
+	t->bad += WARN_ON(a32_read(&page->mapcount) == 0);
+	t->bad += WARN_ON(!folio_is_anon(f));
+	if (machine_has(t->q->machine, CAP_HOME))
+		t->bad += WARN_ON(entry_pfn(e) != va >> PAGE_SHIFT);
+	if (!machine_has(t->q->machine, CAP_HW_AD))
+		t->bad += WARN_ON(pte_write(e) && !pte_dirty(e));
+	/* Writable means exclusive (Linux 6c287605). */
+	t->bad += WARN_ON(pte_write(e) && !folio_test(f, PG_ANON_EXCLUSIVE));
+}
+
+static void check_entry(void *ctx, u64 va, u64 e, unsigned level)
+{
+	struct tally *t = ctx;
+	struct vma *v = vma_find(&t->s->fs.vmas, va);
+
+	t->bad += WARN_ON(level != 0);
+	if (WARN_ON(!v)) {
+		t->bad++;
+		return;
+	}
+	if (pte_present(e) && !pte_special(e)) {
+		t->here++;
+		check_present(t, va, e);
+		t->bad += WARN_ON(pte_write(e) && !(vma_flags(v) & VM_WRITE));
+	} else if (pte_is_swap(e)) {
+		t->swaps_here++;
+		t->bad += WARN_ON(swap_count(t->q, swp_slot(e)) == 0);
+	}
+}
+
+static void check_folio(void *ctx, struct folio *f)
+{
+	struct tally *t = ctx;
+	u32 maps = folio_mapcount(f), ref = a32_read(&f->ref);
+	u32 want = maps + (folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0);
+
+	t->mapcounts += maps;
+	if (machine_has(t->q->machine, CAP_ZERO_PAGE) && folio_pfn(t->q, f) == fault_zero_pfn(t->q))
+		return;
+	/* Pins are the only other references at quiescence. */
+	t->bad += WARN_ON(ref < want || (ref - want) % PIN_BIAS);
+	t->bad += WARN_ON(folio_test(f, PG_LOCKED));
+	t->bad += WARN_ON(folio_test(f, PG_SWAPCACHE) && !f->swap);
+}
+
+static u64 check_space(struct quire *q, struct space *s, struct tally *t)
+{
+	struct vma *v;
+	u64 bad = vmas_check(&s->fs.vmas) + pt_check(&s->fs.rs.pgt);
+
+	t->s = s;
+	t->here = t->swaps_here = 0;
+	pt_for_each(&s->fs.rs.pgt, s->fs.vmas.usable, check_entry, t);
+	bad += WARN_ON(t->here != a64_read(&s->fs.rs.rss_pages));
+	bad += WARN_ON(t->swaps_here != a64_read(&s->fs.rs.swap_entries));
+	for (v = vma_find_first(&s->fs.vmas, 0); v; v = vma_next(&s->fs.vmas, v))
+		bad += rmap_check_vma(q, v);
+	t->present += t->here;
+	t->swaps += t->swaps_here;
+	return bad;
+}
+
+u64 quire_check_all(struct quire *q)
+{
+	struct tally t = { .q = q };
+	u64 bad = 0;
+
+	lru_drain_all(q);
+	mutex_lock(&q->spaces->lock);
+	list_for_each(pos, &q->spaces->all)
+		bad += check_space(q, list_entry(pos, struct space, all), &t);
+	mutex_unlock(&q->spaces->lock);
+	phys_for_each_folio(q, check_folio, &t);
+	bad += WARN_ON(t.mapcounts != t.present);
+	bad += phys_check(q);
+	bad += swap_check(q);
+	return bad + t.bad;
+}

@@ -1,0 +1,320 @@
+/*
+ * move.c - moving pages from one range of addresses to another for mremap.
+ *
+ * Two ways. Where a frame can be mapped anywhere, the entries move: both tables locked, the reverse map held off (an rmap walk that looked at the new place before
+ * and at the old place after the move would miss the page: MECH_REMAP_RMAP_LOCK). Where a frame is the memory at its own address (CAP_HOME),
+ * the bytes move: a new folio at the new home takes over contents, state and charge of the old one. Swap entries move as they are,
+ * unless their folio is still cached (its home is the old address): that page is first brought back.
+ *
+ * S write, both areas write-locked: no fault changes these entries; reclaim may (to swap entries), so each step looks again.
+ */
+#include "space/space_internal.h"
+
+struct mover {
+	struct quire *q;
+	struct space *s;
+	struct vma *old, *new;
+	bool home;
+	/* locked now */
+	struct ptdesc *src_desc, *dst_desc;
+	pte_t *src, *dst;
+};
+
+/* Both tables, the lower address first. False: no source table. -> m->src/dst NULL. LOCKING: takes PTE twice. */
+static bool lock_both(struct mover *m, u64 src, u64 dst)
+{
+	struct pgtable *pgt = &m->s->fs.rs.pgt;
+	bool same = ALIGN_DOWN(src, PMD_SIZE) == ALIGN_DOWN(dst, PMD_SIZE);
+
+	m->src = m->dst = NULL;
+	if (same) {
+		m->src = pt_pte_lock(pgt, src, &m->src_desc);
+		m->dst_desc = NULL;
+		if (m->src)
+			m->dst = (pte_t *)&m->src_desc->table[entry_index(dst, 0)];
+	} else if (src < dst) {
+		m->src = pt_pte_lock(pgt, src, &m->src_desc);
+		if (m->src)
+			m->dst = pt_pte_lock_nested(pgt, dst, &m->dst_desc);
+		if (m->src && !m->dst)
+			pt_pte_unlock(m->src_desc);
+	} else {
+		m->dst = pt_pte_lock(pgt, dst, &m->dst_desc);
+		if (m->dst)
+			m->src = pt_pte_lock_nested(pgt, src, &m->src_desc);
+		if (m->dst && !m->src)
+			pt_pte_unlock(m->dst_desc);
+	}
+	return m->src && m->dst;
+}
+
+static void unlock_both(struct mover *m)
+{
+	pt_pte_unlock(m->src_desc);
+	if (m->dst_desc)
+		pt_pte_unlock(m->dst_desc);
+}
+
+/* ---- entries move ---- */
+
+static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
+{
+	struct anon_vma *av = aptr_read(&m->old->anon_vma);
+	struct tlb_range flush = { ~0ull, 0, FLUSH_NO_ACCESS, false, false };
+	bool lock_rmap = av && mech_on(m->q, MECH_REMAP_RMAP_LOCK);
+
+	if (lock_rmap)
+		rwsem_write_lock(&av->root->rwsem);
+	if (!lock_both(m, src, dst))
+		goto out;
+	for (u32 i = 0; i < n; i++) {
+		u64 e = pte_get(m->src + i);
+
+		if (pte_none(e))
+			continue;
+		e = pte_get_and_clear(m->src + i);
+		if (pte_present(e)) {
+			flush.start = min(flush.start, src + i * PAGE_SIZE);
+			flush.end = src + (i + 1) * PAGE_SIZE;
+		}
+		pte_set(m->dst + i, e);
+	}
+	/* The page must not be reachable at the old place once it is (and is written) at the new one. */
+	if (flush.start < flush.end)
+		tlb_flush_range(&m->s->fs.rs.tlb, flush);
+	for (u32 i = 0; i < n; i++) {
+		u64 e = pte_get(m->dst + i);
+
+		if (entry_present(e))
+			WARN_ON(m->q->machine->ops->entries_changed(m->q->machine, m->s->ms,
+								    dst + i * PAGE_SIZE, &e, 1, 0,
+								    NULL, false, false));
+	}
+	unlock_both(m);
+out:
+	if (lock_rmap)
+		rwsem_write_unlock(&av->root->rwsem);
+}
+
+/* ---- bytes move ---- */
+
+/* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of it from src on, at most max. */
+static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 *first)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&m->s->fs.rs.pgt, src, &desc);
+	struct folio *page, *f = NULL;
+	u64 e;
+
+	if (!p)
+		return NULL;
+	e = pte_get(p);
+	if (pte_present(e) && !pte_special(e)) {
+		page = phys_record(m->q, entry_pfn(e));
+		f = folio_head(page);
+		folio_get(f);
+		*first = (u32)(page - f);
+		*n = min(max, folio_nr(f) - *first);
+	}
+	pt_pte_unlock(desc);
+	return f;
+}
+
+/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. Returns pages per new folio, 0: try later. */
+static u32 new_frames(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n, struct folio **out)
+{
+	u64 pfn = dst >> PAGE_SHIFT;
+
+	if (first == 0 && n == folio_nr(f) && IS_ALIGNED(pfn, n) &&
+	    !phys_alloc_at(m->q, m->s->fs.node, pfn, f->order, out))
+		return n;
+	return phys_alloc_at(m->q, m->s->fs.node, pfn, 0, out) ? 0 : 1;
+}
+
+/* LOCKING: old folio locked, both entry locks. The n entries at src are present and map f from `first` on. */
+static int take_over(struct mover *m, struct folio *f, u32 first, struct folio *new, u64 src, u64 dst,
+		     u32 n)
+{
+	struct machine *mach = m->q->machine;
+	u64 pfn = folio_pfn(m->q, new), e[PTRS_PER_TABLE / 8];
+	int err = mach->ops->frames_move(mach, pfn, src >> PAGE_SHIFT, n);
+
+	if (err)
+		return err;
+	folio_add_new_anon_rmap(m->q, new, m->new, dst);
+	a64_fetch_or(&new->flags, (a64_read(&f->flags) & (PGF(DIRTY) | PGF(ACTIVE) | PGF(MLOCKED) |
+							  PGF(UNEVICTABLE) | PGF(LAZYFREE))));
+	if (n > 1)
+		folio_get_nr(new, n - 1);
+	for (u32 i = 0; i < n; i++) {
+		u64 was = pte_get_and_clear(m->src + i);
+
+		e[i] = (was & ~ENTRY_FRAME_MASK) | ((pfn + i) << PAGE_SHIFT);
+		pte_set(m->dst + i, e[i]);
+	}
+	if (entry_present(e[0]))
+		WARN_ON(mach->ops->entries_changed(mach, m->s->ms, dst, e, n, 0, NULL, false, false));
+	tlb_flush_range(&m->s->fs.rs.tlb,
+			(struct tlb_range){ src, src + n * PAGE_SIZE, FLUSH_NO_ACCESS, false, false });
+	folio_remove_rmap_ptes(m->q, f, first, n);
+	return 0;
+}
+
+static bool maps_run(pte_t *p, u64 pfn, u32 n)
+{
+	for (u32 i = 0; i < n; i++)
+		if (!pte_present(pte_get(p + i)) || entry_pfn(pte_get(p + i)) != pfn + i)
+			return false;
+	return true;
+}
+
+/* The charge follows the bytes: never counted twice, never over the limit for it. */
+static void move_charge(struct mover *m, struct folio *f, struct folio *new, u32 n)
+{
+	folio_set_charge(new, f->charge);
+	/* The old folio returns its whole charge when its last reference goes; what has moved out of it must be covered. */
+	if (n == folio_nr(f))
+		folio_set_charge(f, 0);
+	else
+		cgroup_force_charge(m->q, new->charge, n);
+}
+
+/* Move the bytes of one folio, or of one page of it. Returns pages moved, 0: look again. */
+static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
+{
+	struct folio *f, *new;
+	u32 n = 0, first = 0, step;
+	int r = 0;
+
+	f = hold_source(m, src, min(max, (u32)PTRS_PER_TABLE / 8), &n, &first);
+	if (!f)
+		return 0;
+	folio_lock(f);
+	/* The stored copy belongs to slots that the old folio owns. */
+	if (folio_test(f, PG_SWAPCACHE)) {
+		folio_set(f, PG_DIRTY);
+		if (!swap_try_free_folio(m->q, f))
+			swap_invalidate_copy(m->q, f);
+	}
+	step = new_frames(m, dst, f, first, n, &new);
+	if (!step) {
+		folio_unlock(f);
+		folio_put(m->q, f);
+		base_yield();
+		return 0;
+	}
+	if (lock_both(m, src, dst)) {
+		if (maps_run(m->src, folio_pfn(m->q, f) + first, step))
+			r = take_over(m, f, first, new, src, dst, step);
+		else
+			r = -EAGAIN;
+		unlock_both(m);
+	} else {
+		r = -EAGAIN;
+	}
+	if (!r)
+		move_charge(m, f, new, step);
+	folio_unlock(f);
+	folio_put_nr(m->q, f, r ? 1 : 1 + step);
+	if (r) {
+		folio_put(m->q, new);
+		return r == -EAGAIN ? 0 : r;
+	}
+	lru_add(m->q, new);
+	return (int)step;
+}
+
+/* A swap entry moves as it is if its folio is not cached. True: moved (or gone). */
+static bool move_swap_entry(struct mover *m, u64 src, u64 dst)
+{
+	struct folio *f;
+	bool moved = false;
+	u64 e;
+
+	if (!lock_both(m, src, dst))
+		return false;
+	e = pte_get(m->src);
+	if (pte_is_swap(e)) {
+		f = swap_lookup(m->q, swp_slot(e));
+		if (f) {
+			folio_put(m->q, f);
+		} else {
+			pte_set(m->src, 0);
+			pte_set(m->dst, e);
+			moved = true;
+		}
+	}
+	unlock_both(m);
+	return moved;
+}
+
+/* One stretch inside one source and one destination table. */
+static int move_home_stretch(struct mover *m, u64 src, u64 dst, u32 n)
+{
+	u32 i = 0;
+
+	while (i < n) {
+		u64 at = src + i * PAGE_SIZE, to = dst + i * PAGE_SIZE, e;
+		struct ptdesc *desc;
+		pte_t *p = pt_pte_lock(&m->s->fs.rs.pgt, at, &desc);
+		int r;
+
+		if (!p)
+			return 0;
+		e = pte_get(p);
+		pt_pte_unlock(desc);
+		if (pte_none(e)) {
+			i++;
+			continue;
+		}
+		if (pte_is_swap(e)) {
+			if (move_swap_entry(m, at, to)) {
+				i++;
+				continue;
+			}
+			/* Cached: map it where it is, then it moves as bytes. */
+			r = fault_under_space_lock(m->q, &m->s->fs, m->old, at,
+						   ACCESS_READ | ACCESS_REMOTE | ACCESS_FORCE);
+			if (r)
+				return r;
+			continue;
+		}
+		r = move_bytes(m, at, to, n - i);
+		if (r < 0)
+			return r;
+		i += (u32)r;
+	}
+	return 0;
+}
+
+int space_move_pages(struct quire *q, struct space *s, struct vma *old, u64 src, struct vma *new,
+		     u64 dst, u64 size, u64 *moved)
+{
+	struct mover m = { .q = q, .s = s, .old = old, .new = new };
+	u64 done = 0;
+	int err = 0;
+
+	m.home = machine_has(q->machine, CAP_HOME);
+	while (done < size && !err) {
+		u64 a = src + done, b = dst + done, left = size - done;
+		u64 room = min(PMD_SIZE - (a & ~PMD_MASK), PMD_SIZE - (b & ~PMD_MASK));
+		u32 n = (u32)(min(left, room) >> PAGE_SHIFT);
+
+		qrcu_read_lock();
+		if (!pt_pte_peek(&s->fs.rs.pgt, a)) {
+			qrcu_read_unlock();
+			done += (u64)n << PAGE_SHIFT;
+			continue;
+		}
+		qrcu_read_unlock();
+		err = pt_pte_alloc(&s->fs.rs.pgt, b);
+		if (!err && m.home)
+			err = move_home_stretch(&m, a, b, n);
+		else if (!err)
+			move_entries(&m, a, b, n);
+		if (!err)
+			done += (u64)n << PAGE_SHIFT;
+	}
+	*moved = done;
+	return err;
+}

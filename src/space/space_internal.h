@@ -1,0 +1,46 @@
+/*
+ * space_internal.h - what the files of this folder share.
+ *
+ * Locking: "S write" in a comment means: the space lock is held for writing.
+ */
+#ifndef QUIRE_SPACE_INTERNAL_H
+#define QUIRE_SPACE_INTERNAL_H
+
+#include "base/arena.h"
+#include "base/mech.h"
+#include "base/trace.h"
+#include "space/space.h"
+
+struct spaces {
+	struct mutex lock; /* LOCK_SPACES */
+	struct list all;   /* (lock) struct space.all */
+};
+
+static inline struct range mk_range(u64 start, u64 size)
+{
+	return (struct range){ start, start + size };
+}
+
+/* Rounds size up to pages; false for an empty, wrapping or unaligned range. */
+bool space_range_ok(struct space *s, u64 start, u64 *size);
+
+/* Clear every entry of r (inside one area) through the gather. LOCKING: space lock, either way. */
+void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r);
+/* No entry names the slot any more: its cached folio, if any, goes too. LOCKING: entry lock. */
+void space_drop_cached(struct quire *q, u64 slot);
+/* Unmap every area of r, which is already cut at its ends. S write; rangemap updates reserved. */
+void space_unmap_cut(struct quire *q, struct space *s, struct range r);
+/* Cut areas at both ends of r and reserve what removing `areas in r` + extra updates needs. 0 or -ENOMEM. S write. */
+int must_check space_cut(struct quire *q, struct space *s, struct range r, u32 extra);
+/* -ENOMEM unless every page of r belongs to a managed area. LOCKING: space lock. */
+int must_check space_covered(struct space *s, struct range r);
+/* space_unmap with the lock held. S write. */
+int must_check space_unmap_locked(struct quire *q, struct space *s, struct range r);
+/* Fault in every page of r; stops at the first error. LOCKING: none. */
+int must_check space_populate(struct quire *q, struct space *s, struct range r, u32 access);
+/* Move the pages of src (in old) to dst (in new): entries, or bytes where frames are home frames. S write. Pages that cannot be
+ * moved stop it: 0 or -ENOMEM with *moved bytes done. */
+int must_check space_move_pages(struct quire *q, struct space *s, struct vma *old, u64 src,
+				struct vma *new, u64 dst, u64 size, u64 *moved);
+
+#endif

@@ -1,0 +1,185 @@
+/*
+ * unmap.c - tearing entries down: zap, and munmap over it.
+ *
+ * The order is gather.h's: entries are cleared and dirty bits carried to the folios under the entry lock; the flush follows (under
+ * the lock where the machine needs it, else when the gather is flushed); references are dropped after it.
+ */
+#include "space/space_internal.h"
+
+struct zap {
+	struct quire *q;
+	struct space *s;
+	struct gather *g;
+	u64 pages;
+	u64 swaps;
+};
+
+/* Present entries from p on that map consecutive pages of one folio: cleared, queued. Returns how many. */
+static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool *full)
+{
+	struct folio *page = phys_record(z->q, entry_pfn(first)), *f = folio_head(page);
+	u32 idx = (u32)(page - f), n = 0, room = min(max, folio_nr(f) - idx);
+	bool dirty = false;
+
+	while (n < room) {
+		u64 e = pte_get(p + n);
+
+		if (!pte_present(e) || entry_pfn(e) != entry_pfn(first) + n)
+			break;
+		dirty |= pte_dirty(pte_get_and_clear(p + n));
+		n++;
+	}
+	if (dirty && mech_on(z->q, MECH_DIRTY_TO_FOLIO))
+		folio_set(f, PG_DIRTY);
+	folio_remove_rmap_ptes(z->q, f, idx, n);
+	gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
+	*full = gather_folio_pages(z->g, page, n, false);
+	z->pages += n;
+	return n;
+}
+
+/* A folio may still be cached for a slot that no entry names any more: it is dropped with it. Whoever holds its lock at this moment
+ * (write-out, another zap) sees the missing count and does the same. */
+void space_drop_cached(struct quire *q, u64 slot)
+{
+	struct folio *f = swap_lookup(q, slot);
+
+	if (!f)
+		return;
+	if (folio_trylock(f)) {
+		if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
+			swap_try_free_folio(q, f);
+		folio_unlock(f);
+	}
+	folio_put(q, f);
+}
+
+/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the range is noted too. */
+static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
+{
+	u64 slot = swp_slot(first);
+	u32 n = 0;
+
+	while (n < max) {
+		u64 e = pte_get(p + n);
+
+		if (!pte_is_swap(e) || swp_type(e) != SWP_STORE || swp_slot(e) != slot + n)
+			break;
+		pte_set(p + n, 0);
+		n++;
+	}
+	swap_put(z->q, slot, n);
+	for (u32 i = 0; i < n; i++)
+		space_drop_cached(z->q, slot + i);
+	z->swaps += n;
+	if (machine_has(z->q->machine, CAP_HOME))
+		gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
+	return n;
+}
+
+/* One locked stretch inside one table. Returns the address reached. */
+static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 end)
+{
+	bool full = false;
+
+	while (va < end && !full) {
+		u32 max = (u32)((end - va) >> PAGE_SHIFT), n = 1;
+		u64 e = pte_get(p);
+
+		if (pte_present(e) && !pte_special(e)) {
+			n = zap_present(z, p, va, max, e, &full);
+		} else if (pte_special(e)) {
+			pte_get_and_clear(p);
+			gather_note_range(z->g, va, PAGE_SIZE);
+		} else if (pte_is_swap(e)) {
+			n = zap_swap(z, p, va, max, e);
+		}
+		va += (u64)n << PAGE_SHIFT;
+		p += n;
+	}
+	gather_flush_before_unlock(z->g);
+	pt_pte_unlock(desc);
+	if (full)
+		gather_flush(z->g);
+	return va;
+}
+
+void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r)
+{
+	struct zap z = { .q = q, .s = s, .g = g };
+	u64 va = r.start;
+
+	while (va < r.end) {
+		u64 end = min(ALIGN_DOWN(va, PMD_SIZE) + PMD_SIZE, r.end);
+		struct ptdesc *desc;
+		pte_t *p = pt_pte_lock(&s->fs.rs.pgt, va, &desc);
+
+		va = p ? zap_table(&z, p, desc, va, end) : end;
+	}
+	a64_sub(&s->fs.rs.rss_pages, z.pages);
+	a64_sub(&s->fs.rs.swap_entries, z.swaps);
+	TRACE(q, EV_ZAP, r.start, r.end, z.pages);
+}
+
+static void table_sink(void *ctx, struct ptdesc *desc)
+{
+	gather_table(ctx, desc);
+}
+
+/* Entries first, then the area: while a folio is mapped its anon_vma must live (rmap.h). */
+static void unmap_area(struct quire *q, struct space *s, struct gather *g, struct vma *v)
+{
+	struct machine *m = q->machine;
+	struct range r = { vma_start(v), vma_end(v) };
+	u64 vf = vma_flags(v);
+
+	vma_write_lock(v);
+	if (!(vf & VM_FOREIGN))
+		space_zap(q, s, g, r);
+	if (vf & VM_LOCKED)
+		s->fs.vmas.locked_pages -= range_size(r) >> PAGE_SHIFT;
+	/* Reserved by the caller: cannot fail. */
+	BUG_ON(vma_remove(&s->fs.vmas, v));
+	m->ops->area_unmap(m, s->ms, r, (vf & VM_FOREIGN) ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK));
+	if ((vf & VM_FOREIGN) && machine_has(m, CAP_HOME))
+		phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
+}
+
+void space_unmap_cut(struct quire *q, struct space *s, struct range r)
+{
+	struct vma *v = vma_find_first(&s->fs.vmas, r.start), *next;
+	struct vma *prev = vma_find_prev(&s->fs.vmas, r.start);
+	u64 floor = prev ? vma_end(prev) : 0;
+	struct gather g;
+
+	gather_begin(q, &g, &s->fs.rs, false);
+	for (; v && vma_start(v) < r.end; v = next) {
+		next = vma_next(&s->fs.vmas, v);
+		unmap_area(q, s, &g, v);
+	}
+	pt_unhook_tables(&s->fs.rs.pgt, r, floor, v ? vma_start(v) : 1ull << VA_BITS, table_sink, &g);
+	gather_end(&g);
+}
+
+int space_unmap_locked(struct quire *q, struct space *s, struct range r)
+{
+	int err = space_cut(q, s, r, 0);
+
+	if (!err)
+		space_unmap_cut(q, s, r);
+	rangemap_unreserve(&s->fs.vmas.map);
+	return err;
+}
+
+int space_unmap(struct quire *q, struct space *s, u64 start, u64 size)
+{
+	int err;
+
+	if (!space_range_ok(s, start, &size))
+		return -EINVAL;
+	space_write_lock(&s->fs.vmas);
+	err = space_unmap_locked(q, s, mk_range(start, size));
+	space_write_unlock(&s->fs.vmas);
+	qrcu_poll(q);
+	return err;
+}
