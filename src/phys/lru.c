@@ -210,9 +210,8 @@ void lru_putback_list(struct quire *q, struct list *folios)
 	while (!list_empty(folios)) {
 		u32 n = 0;
 
-		/* From the tail, so that the first of the list ends up as the most recent. */
 		while (n < LRU_BATCH && !list_empty(folios)) {
-			f[n] = list_last(folios, struct folio, lru);
+			f[n] = list_first(folios, struct folio, lru);
 			list_del(&f[n]->lru);
 			n++;
 		}

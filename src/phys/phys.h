@@ -150,7 +150,8 @@ void lru_drain_all(struct quire *q);
 bool must_check lru_isolate(struct quire *q, struct folio *f);
 /* Give an isolated folio back to the list its flags name; drops the isolation's reference. */
 void lru_putback(struct quire *q, struct folio *f);
-/* The same for isolated folios linked by ->lru, under one lock; the list is left empty. */
+/* The same for isolated folios linked by ->lru, under one lock; the last of the list
+ * becomes the most recent. The list is left empty. */
 void lru_putback_list(struct quire *q, struct list *folios);
 /* Isolate folios from the tail of a list plus, for each, its neighbours in the same aligned
  * LRU_CLUSTER run of frames that are on the same list, until max_pages or more are taken (the

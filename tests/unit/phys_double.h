@@ -30,8 +30,9 @@
 #include "machine/native/native.h"
 #include "phys/phys.h"
 
-#define HOME_BASE (0x7f1234400000ull >> PAGE_SHIFT) /* a 2 MiB aligned address as a frame number \
-						     */
+#define HOME_BASE                                                                      \
+	(0x7f1234400000ull >> PAGE_SHIFT) /* a 2 MiB aligned address as a frame number \
+					   */
 
 struct world {
 	struct quire q;
