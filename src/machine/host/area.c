@@ -1,0 +1,145 @@
+/*
+ * Areas: protection is the kernel's own (mprotect), so that a forbidden access faults natively, and
+ * foreign mappings are kept apart from managed memory.
+ *
+ * The extents say what the kernel was really told: an area that could not be restored when it went (a
+ * limit of mappings) is put right, or refused, when the addresses are used again.
+ */
+#include "machine/host/host_internal.h"
+
+#include <sys/mman.h>
+
+static int sys_mprotect(struct host *h, u64 start, u64 end, u32 prot)
+{
+	if (inject_fail(h->m.inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	return (int)native_syscall(SYS_mprotect, start, end - start, (long)prot);
+}
+
+/* Managed memory in place of whatever somebody mapped there. */
+static int restore_foreign(struct mspace *s, u64 start, u64 end)
+{
+	long at;
+	int err;
+
+	if (inject_fail(s->h->m.inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	at = native_syscall(SYS_mmap, start, end - start, (long)(PROT_READ | PROT_WRITE),
+			    (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l, 0l);
+	if (at < 0)
+		return (int)at;
+	sys_madvise(start, end - start, MADV_NOHUGEPAGE); /* fails only where there are none */
+	err = uffd_register(s->h, start, end - start);
+	if (err) /* unmanaged: nobody may use it, and it must not look like memory */
+		native_syscall(SYS_mprotect, start, end - start, (long)PROT_NONE);
+	else
+		state_set(s, page_of(s, start), page_of(s, end), STATE_ABSENT);
+	return err;
+}
+
+/* Restore what in r is not plain managed memory. The first error; the rest is done all the same. */
+static int make_plain(struct mspace *s, struct range r)
+{
+	u64 va = r.start;
+	int first_err = 0;
+
+	while (va < r.end) {
+		struct extent *e = extent_find(s, va);
+		struct range part;
+		int err;
+
+		if (!e || e->start >= r.end)
+			break;
+		part = (struct range){ max(va, e->start), min(r.end, e->end) };
+		if (e->prot == PROT_BITS_FOREIGN)
+			err = restore_foreign(s, part.start, part.end);
+		else
+			err = sys_mprotect(s->h, part.start, part.end, PROT_RW);
+		if (!err)
+			err = extent_set(s, part, PROT_RW);
+		if (!first_err)
+			first_err = err;
+		va = part.end;
+	}
+	return first_err;
+}
+
+/* The kernel's protection of a plain or uniformly protected range becomes prot. */
+static int reprotect(struct mspace *s, struct range r, u32 old_prot, u32 prot)
+{
+	int err = extent_set(s, r, prot);
+
+	if (err) {
+		a64_add(&s->h->count.mappings_refused, 1);
+		return err;
+	}
+	err = sys_mprotect(s->h, r.start, r.end, prot);
+	if (unlikely(err)) {
+		/* It may have got part of the way through several mappings. */
+		native_syscall(SYS_mprotect, r.start, range_size(r), (long)old_prot);
+		a64_add(&s->h->count.mappings_refused, 1);
+		if (extent_set(s, r, old_prot))
+			BUG("what fitted before must fit again");
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int map_foreign(struct mspace *s, struct range r)
+{
+	int err = extent_set(s, r, PROT_BITS_FOREIGN);
+
+	if (err) {
+		a64_add(&s->h->count.mappings_refused, 1);
+		return err;
+	}
+	state_set(s, page_of(s, r.start), page_of(s, r.end), STATE_BUSY);
+	return 0;
+}
+
+int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+{
+	int err;
+
+	(void)m;
+	mutex_lock(&s->lock);
+	err = make_plain(s, r);
+	/* A core read that was fixed after the last owner went may have left a page of zeroes. */
+	host_drop(s, page_of(s, r.start), page_of(s, r.end));
+	if (!err && prot == PROT_BITS_FOREIGN)
+		err = map_foreign(s, r);
+	else if (!err && prot != PROT_RW)
+		err = reprotect(s, r, PROT_RW, prot);
+	mutex_unlock(&s->lock);
+	return err ? -ENOMEM : 0;
+}
+
+int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot, unsigned prot)
+{
+	struct host *h = host_of(m);
+	bool readers = old_prot & ~prot & PROT_BITS_READ;
+	int err;
+
+	if (old_prot == prot)
+		return 0;
+	if (readers)
+		host_readers_stop(h);
+	mutex_lock(&s->lock);
+	err = reprotect(s, r, old_prot, prot);
+	mutex_unlock(&s->lock);
+	if (readers)
+		host_readers_go(h);
+	return err;
+}
+
+void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+{
+	(void)m;
+	(void)prot; /* the extents know better */
+	mutex_lock(&s->lock);
+	host_drop(s, page_of(s, r.start), page_of(s, r.end));
+	/* A failure is not lost: the extents keep it, and area_map tries again. */
+	if (make_plain(s, r))
+		a64_add(&s->h->count.mappings_refused, 1);
+	mutex_unlock(&s->lock);
+}

@@ -1,0 +1,222 @@
+/*
+ * Making entries usable: filling pages, changing their write protection, dropping them.
+ *
+ * The invariant kept here: a page whose entry is not both WRITE and DIRTY is write-protected in the
+ * kernel's table from the moment it is there (COPY installs it so in one step), so that its first
+ * store traps.
+ */
+#include "machine/host/host_internal.h"
+
+/* A page is there though its state says not: left by a fork or by somebody's own mapping calls. */
+static void remove_stray(struct mspace *s, u64 va)
+{
+	a64_add(&s->h->count.strays, 1);
+	host_discard(va, PAGE_SIZE);
+}
+
+int host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protect)
+{
+	u64 va = va_of(s, page), size = n << PAGE_SHIFT, done = 0, piece = size;
+
+	if (inject_fail(s->h->m.inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	while (done < size) {
+		u64 len = min(piece, size - done);
+		struct uffd_result res;
+
+		if (!src)
+			len = min(len, (u64)ZERO_PAGES << PAGE_SHIFT);
+		res = uffd_copy(s->h, va + done, src ? src + done : s->h->zeroes, len, protect);
+		done += res.done;
+		if (likely(!res.err))
+			continue;
+		if (res.err == -EEXIST) {
+			remove_stray(s, va + done);
+			continue;
+		}
+		if (res.err == -ENOENT && len > PAGE_SIZE) {
+			/* One call cannot cross host mappings: page by page finds the boundary. */
+			a64_add(&s->h->count.boundaries, 1);
+			piece = PAGE_SIZE;
+			continue;
+		}
+		BUG_ON(res.err == -EFAULT); /* our own buffer */
+		if (done)
+			host_discard(va, done);
+		return -ENOMEM;
+	}
+	state_set(s, page, page + n, protect ? STATE_PROTECTED : STATE_WRITABLE);
+	return 0;
+}
+
+void host_drop(struct mspace *s, u64 first, u64 last)
+{
+	u64 p = first;
+
+	while ((p = state_find_populated(s, p, last, false)) < last) {
+		u64 end = state_run_end(s, p, last);
+
+		if (end <= p) /* gone meanwhile: only a fixed core read can do that */
+			end = p + 1;
+		/* Before the kernel drops them (host_internal.h). */
+		state_set(s, p, end, STATE_ABSENT);
+		host_discard(va_of(s, p), (end - p) << PAGE_SHIFT);
+		p = end;
+	}
+}
+
+static bool wants_protection(u64 entry)
+{
+	return (entry & (ENTRY_WRITE | ENTRY_DIRTY)) != (ENTRY_WRITE | ENTRY_DIRTY);
+}
+
+/* The end of the run of present entries from i on that want the same protection. */
+static u32 same_end(const u64 *entries, u32 i, u32 nr)
+{
+	bool protect = wants_protection(entries[i]);
+	u32 end = i + 1;
+
+	while (end < nr && entry_present(entries[end]) && wants_protection(entries[end]) == protect)
+		end++;
+	return end;
+}
+
+static int fill_entries(struct mspace *s, u64 page, const u64 *entries, u32 nr, const char *fill)
+{
+	for (u32 i = 0, end; i < nr; i = end) {
+		int err;
+
+		end = i + 1;
+		if (!entry_present(entries[i]))
+			continue;
+		end = same_end(entries, i, nr);
+		host_drop(s, page + i, page + end);
+		err = host_install(s, page + i, end - i, fill ? fill + ((u64)i << PAGE_SHIFT) : NULL,
+				   wants_protection(entries[i]));
+		if (likely(!err))
+			continue;
+		/* Only what this call put there: the frames of other entries may be alive unmapped. */
+		for (u32 k = 0; k < i; k = end) {
+			end = k + 1;
+			if (!entry_present(entries[k]))
+				continue;
+			end = same_end(entries, k, i);
+			host_drop(s, page + k, page + end);
+		}
+		return err;
+	}
+	return 0;
+}
+
+/* The same protection for pages [first, last), whatever mappings they lie in. */
+static void protect_pages(struct mspace *s, u64 first, u64 last, bool on)
+{
+	int err = uffd_protect(s->h, va_of(s, first), (last - first) << PAGE_SHIFT, on);
+
+	if (unlikely(err == -ENOENT)) {
+		a64_add(&s->h->count.boundaries, 1);
+		err = 0;
+		for (u64 p = first; p < last && (!err || err == -ENOENT); p++)
+			err = uffd_protect(s->h, va_of(s, p), PAGE_SIZE, on);
+		if (err == -ENOENT)
+			err = 0; /* not managed memory any more: its owner's business */
+	}
+	BUG_ON(err);
+}
+
+/* A spurious fault: ask the kernel whether the page is there at all, then set its protection anew. */
+static int restate_page(struct mspace *s, u64 page, bool protect)
+{
+	u64 va = va_of(s, page);
+	int err = uffd_probe_zero(s->h, va);
+
+	if (WARN_ON(err == 0)) {
+		/* Its bytes are gone, and nobody told us. */
+		host_discard(va, PAGE_SIZE);
+		return host_install(s, page, 1, NULL, protect);
+	}
+	if (err != -EEXIST)
+		return -ENOMEM;
+	if (!protect)
+		state_set(s, page, page + 1, STATE_WRITABLE);
+	protect_pages(s, page, page + 1, protect);
+	state_set(s, page, page + 1, protect ? STATE_PROTECTED : STATE_WRITABLE);
+	return 0;
+}
+
+static int change_protection(struct mspace *s, u64 page, const u64 *entries, u32 nr)
+{
+	for (u32 i = 0; i < nr;) {
+		u32 end, first, last;
+		bool protect;
+
+		if (!entry_present(entries[i])) {
+			i++;
+			continue;
+		}
+		end = same_end(entries, i, nr);
+		protect = wants_protection(entries[i]);
+		first = end;
+		last = i;
+		for (u32 k = i; k < end; k++) {
+			u64 state = state_of(s, page + k);
+
+			if (unlikely(WARN_ON(!(state & STATE_WRITABLE)))) {
+				int err = host_install(s, page + k, 1, NULL, protect);
+
+				if (err)
+					return err;
+				continue;
+			}
+			if (state == (protect ? STATE_PROTECTED : STATE_WRITABLE))
+				continue;
+			first = min(first, k);
+			last = k + 1;
+		}
+		if (first < last) {
+			if (!protect)
+				state_set(s, page + first, page + last, STATE_WRITABLE);
+			protect_pages(s, page + first, page + last, protect);
+			if (protect)
+				state_set(s, page + first, page + last, STATE_PROTECTED);
+		}
+		i = end;
+	}
+	return 0;
+}
+
+int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
+			 unsigned level, const void *fill, bool fill_zero, bool force)
+{
+	u64 page = page_of(s, va);
+
+	if (WARN_ON(level != 0)) /* no CAP_HUGE */
+		return -ENOMEM;
+	DEBUG_ON(va < s->r.start || va + ((u64)nr << PAGE_SHIFT) > s->r.end);
+	for (u32 i = 0; i < nr; i++)
+		DEBUG_ON(entry_present(entries[i]) && entry_pfn(entries[i]) != (va >> PAGE_SHIFT) + i);
+	if (inject_fail(m->inject, INJECT_ENTRIES))
+		return -ENOMEM;
+	if (fill || fill_zero)
+		return fill_entries(s, page, entries, nr, fill);
+	if (likely(!force))
+		return change_protection(s, page, entries, nr);
+	for (u32 i = 0; i < nr; i++) {
+		int err = entry_present(entries[i]) ?
+			restate_page(s, page + i, wants_protection(entries[i])) : 0;
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void host_frames_release(struct machine *m, u64 pfn, u32 nr)
+{
+	struct mspace *s = host_space_at(host_of(m), pfn << PAGE_SHIFT);
+	u64 page;
+
+	BUG_ON(!s);
+	page = page_of(s, pfn << PAGE_SHIFT);
+	host_drop(s, page, page + nr);
+}

@@ -1,0 +1,278 @@
+/*
+ * host_internal.h - what the host machine's files share: the machine, regions, page states.
+ *
+ * Page state: two bits a page, POPULATED and PROTECTED, 32 pages to a word (low half populated, high half
+ * protected), in one flat, sparsely touched array per region:
+ *     populated protected
+ *         0         0      ABSENT     the kernel has no page; accesses trap
+ *         1         0      WRITABLE   stores go through
+ *         1         1      PROTECTED  loads go through, stores trap
+ *         0         1      BUSY       ours to keep off: a foreign mapping, or a core read being fixed
+ * Who may change a page's state: the holder of its entry lock or the exclusive owner of its frame
+ * (machine.h), so there is one at a time per page; a word is shared by 32 pages and changes atomically.
+ * The only outsider is host_fix_core_read, which takes ABSENT pages through BUSY (trap.c).
+ * Order: a state says WRITABLE only if stores may go through, and says PROTECTED only after the kernel has
+ * protected; POPULATED is cleared BEFORE the kernel drops the page, so that a core read that is fixed
+ * in between is recorded as populated again and never forgotten.
+ *
+ * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the region
+ * mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
+ */
+#ifndef QUIRE_MACHINE_HOST_INTERNAL_H
+#define QUIRE_MACHINE_HOST_INTERNAL_H
+
+#include "base/assert.h"
+#include "base/inject.h"
+#include "base/lock.h"
+#include "base/thread.h"
+#include "machine/host/host.h"
+#include "machine/host/uffd_abi.h"
+#include "machine/native/native.h"
+
+#include <sys/syscall.h>
+
+/* Regions start at multiples of this, so that an address finds its region by one table look-up. */
+#define REGION_GRANULE_SHIFT 30
+#define REGION_GRANULE BIT(REGION_GRANULE_SHIFT)
+#define REGION_SLOTS BIT(47 - REGION_GRANULE_SHIFT)
+
+#define WORD_PAGES 32u
+#define POP_MASK 0xffffffffull
+#define STATE_ABSENT 0ull
+#define STATE_WRITABLE 1ull
+#define STATE_BUSY BIT(32)
+#define STATE_PROTECTED (STATE_WRITABLE | STATE_BUSY)
+
+/* One bit of `touched` stands for this many pages: a page of state words. */
+#define TOUCH_PAGES (WORD_PAGES * (PAGE_SIZE / sizeof(u64)))
+
+#define ZERO_PAGES 512u
+#define STAGE_SMALL 64u
+#define STAGE_LARGE 512u
+#define NR_STAGE_SMALL 256u
+#define NR_STAGE_LARGE 32u
+
+#define PROT_RW (PROT_BITS_READ | PROT_BITS_WRITE)
+
+/* A part of a region whose host mapping is not plain read-write managed memory. */
+struct extent {
+	u64 start;
+	u64 end;
+	u32 prot; /* PROT_BITS_*, or PROT_BITS_FOREIGN */
+};
+
+struct mspace {
+	struct host *h;	    /* (C) */
+	struct range r;	    /* (C) */
+	a64_t *root;	    /* (C) the core's top table, or NULL; read by debug checks only */
+	a64_t *state;	    /* (C) words (A) */
+	a64_t *touched;	    /* (C) words (A): which pages of `state` were ever used */
+	struct mutex lock;
+	struct extent *ext; /* (C) array, elements (M): sorted, disjoint, coalesced */
+	u32 nr_ext;	    /* (M) */
+	u32 cap_ext;	    /* (C) */
+	u32 nr_mappings;    /* (M) host mappings that the region is made of */
+	aptr_t next;	    /* (A) in host.spaces */
+};
+
+struct read_slot {
+	a32_t readers;
+} cacheline_aligned;
+
+struct stage_cpu {
+	a64_t head[2]; /* index + 1 in the low half, a tag against reuse in the high half */
+} cacheline_aligned;
+
+struct host {
+	struct machine m; /* first */
+	int fd;		  /* (1) userfaultfd */
+	bool has_move;	  /* (C) */
+	u64 features;	  /* (C) asked for again in a forked child */
+	int fd_floor;	  /* (C) */
+	u64 region_bytes; /* (C) */
+	u64 region_min_bytes; /* (C) */
+	u32 max_mappings; /* (C) */
+	unsigned nr_cpus; /* (C) */
+	bool vdso_clock;  /* (C) */
+	const char *zeroes; /* (C) ZERO_PAGES of the kernel's zero page */
+	aptr_t *region;	  /* (C) REGION_SLOTS of struct mspace *, (A) */
+	struct mutex lock; /* LOCK_MACHINE: the list of spaces */
+	aptr_t spaces;	  /* (A) list, changed under `lock` */
+
+	struct read_slot readers[MAX_CPUS];
+	a32_t barrier; /* 1: new readers wait; 2: and somebody sleeps */
+	a32_t drained; /* the one who waits for readers sleeps here */
+
+	char *stage;	     /* (C) the staging buffers */
+	a32_t *stage_next;   /* (C) links of the free lists, (A) */
+	a32_t stage_made[2]; /* buffers ever handed out */
+	struct stage_cpu stage_cpu[MAX_CPUS];
+
+	a64_t rng;
+	struct {
+		a64_t strays;
+		a64_t boundaries;
+		a64_t core_reads_fixed;
+		a64_t mappings_refused;
+		a64_t move_copies;
+	} count;
+};
+
+static inline struct host *host_of(struct machine *m)
+{
+	return container_of(m, struct host, m);
+}
+
+static inline long sys_madvise(u64 va, u64 size, int advice)
+{
+	return native_syscall(SYS_madvise, va, size, (long)advice);
+}
+
+/* ---- page numbers inside a region ---- */
+static inline u64 page_of(const struct mspace *s, u64 va)
+{
+	return (va - s->r.start) >> PAGE_SHIFT;
+}
+
+static inline u64 va_of(const struct mspace *s, u64 page)
+{
+	return s->r.start + (page << PAGE_SHIFT);
+}
+
+static inline struct mspace *host_space_at(struct host *h, u64 va)
+{
+	u64 slot = va >> REGION_GRANULE_SHIFT;
+
+	return slot < REGION_SLOTS ? aptr_read_acquire(&h->region[slot]) : NULL;
+}
+
+/* ---- state.c ---- */
+/* The pages of [first, last) that lie in the word of `first`, as bits of the low half. */
+static inline u64 word_mask(u64 first, u64 last)
+{
+	u64 from = first % WORD_PAGES;
+	u64 to = min(from + (last - first), (u64)WORD_PAGES);
+
+	return ((1ull << to) - 1) & ~((1ull << from) - 1);
+}
+
+static inline u64 state_of(const struct mspace *s, u64 page)
+{
+	return (a64_read(&s->state[page / WORD_PAGES]) >> (page % WORD_PAGES)) & STATE_PROTECTED;
+}
+
+/* All pages of [first, last) get this state. */
+void state_set(struct mspace *s, u64 first, u64 last, u64 state);
+/* One page from `from` to `to`; false: it was not in `from`. */
+bool state_change(struct mspace *s, u64 page, u64 from, u64 to);
+/* First page in [first, last) that is populated (with `writable`: and not protected), or last. */
+u64 state_find_populated(const struct mspace *s, u64 first, u64 last, bool writable);
+/* From a populated page `first`: the end of the run up to `last` that contains no BUSY page, cut behind its
+ * last populated page. Unpopulated pages inside are bridged, but no more than the rest of TOUCH_PAGES. */
+u64 state_run_end(const struct mspace *s, u64 first, u64 last);
+/* The first page at or after `page` whose touched bit is set, or last: skips what was never used. */
+u64 state_skip_untouched(const struct mspace *s, u64 page, u64 last);
+u64 state_count_populated(const struct mspace *s, u64 first, u64 last);
+/*
+ * Marks PROTECTED what was populated in [first, last) when the snapshot was taken, which is before the kernel
+ * was asked to protect: a page that came in between, in another table than the caller's, must not be
+ * marked, for it may have come after the kernel passed by.
+ */
+struct state_snapshot {
+	u64 populated[PTRS_PER_TABLE / WORD_PAGES + 1];
+};
+void state_snapshot(const struct mspace *s, u64 first, u64 last, struct state_snapshot *snap);
+void state_protect(struct mspace *s, u64 first, u64 last, const struct state_snapshot *snap);
+
+/* ---- uffd.c: the kernel's verbs; all go on after EAGAIN and EINTR ---- */
+struct uffd_result {
+	u64 done; /* bytes finished from the start */
+	int err;  /* 0: all */
+};
+int must_check uffd_open(u64 features, u64 *offered, int fd_floor);
+/* Of what the kernel offers, what uffd_open(0) asked for. */
+u64 uffd_features_used(u64 offered);
+int must_check uffd_register(struct host *h, u64 va, u64 size);
+struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, bool protect);
+struct uffd_result uffd_move(struct host *h, u64 dst, u64 src, u64 size);
+int must_check uffd_protect(struct host *h, u64 va, u64 size, bool on);
+/* -EEXIST: there is a page. 0: there was none; the zero page is mapped now. */
+int must_check uffd_probe_zero(struct host *h, u64 va);
+/* Kernel pages of the range go; states are not touched. */
+void host_discard(u64 va, u64 size);
+int host_raise_fd(int fd, int floor);
+
+/* ---- entries.c ---- */
+/* Install n pages; on failure none of them is there. `src` NULL: zeroes. */
+int must_check host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protect);
+/* Drop the populated pages of [first, last), bridging unpopulated ones but never BUSY ones. */
+void host_drop(struct mspace *s, u64 first, u64 last);
+int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
+			 unsigned level, const void *fill, bool fill_zero, bool force);
+void host_frames_release(struct machine *m, u64 pfn, u32 nr);
+/* ---- flush.c ---- */
+void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r);
+/* ---- move.c ---- */
+int host_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
+
+/* ---- region.c ---- */
+int host_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct mspace **out,
+		      struct range *usable);
+void host_space_destroy(struct machine *m, struct mspace *s);
+/* Calls fn for each maximal part of the region that is managed. LOCKING: (M) or (1). */
+int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u64 end));
+
+/* ---- area.c ---- */
+int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot, unsigned prot);
+void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+
+/* ---- extent.c. LOCKING: (M) ---- */
+/* Replace what [r.start, r.end) is by `prot` (PROT_RW: nothing special). -ENOMEM: too many mappings. */
+int must_check extent_set(struct mspace *s, struct range r, u32 prot);
+/* The first extent that ends above va, or NULL. */
+struct extent *extent_find(struct mspace *s, u64 va);
+
+/* ---- read.c ---- */
+void host_read_begin(struct machine *m);
+void host_read_end(struct machine *m);
+/* No bracket is open and none opens until host_readers_go. */
+void host_readers_stop(struct host *h);
+void host_readers_go(struct host *h);
+bool host_reading(void);
+
+/* ---- stage.c ---- */
+int must_check stage_init(struct host *h);
+void stage_fini(struct host *h);
+void *host_fill_begin(struct machine *m, u64 pfn, u32 nr);
+void host_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
+void *stage_get(struct host *h, u32 nr);
+void stage_put(struct host *h, u32 nr, void *buf);
+
+/* ---- system.c ---- */
+u64 host_now_ns(struct machine *m);
+u64 host_random(struct machine *m);
+unsigned host_nr_cpus(struct machine *m);
+void host_sleep_ns(struct machine *m, u64 ns);
+int host_thread_start(struct machine *m, void (*fn)(void *arg), void *arg, void **handle);
+void host_thread_join(struct machine *m, void *handle);
+void *host_mem_map(struct machine *m, size_t bytes);
+void host_mem_unmap(struct machine *m, void *addr, size_t bytes);
+void host_mem_discard(struct machine *m, void *addr, size_t bytes);
+/* NULL on failure; never managed, zeroed, not counted against an overcommit limit until used. */
+void *sys_map(size_t bytes);
+void sys_unmap(void *addr, size_t bytes);
+
+/* ---- file.c ---- */
+int host_file_open(struct machine *m, const char *path, u64 *size);
+void host_file_close(struct machine *m, int fd);
+int host_file_read(struct machine *m, int fd, void *buf, u64 bytes, u64 offset);
+int host_file_write(struct machine *m, int fd, const void *buf, u64 bytes, u64 offset);
+void host_file_punch(struct machine *m, int fd, u64 bytes, u64 offset);
+
+/* ---- probe.c ---- */
+/* The first line of a small file without its newline; bytes or -errno. */
+long sys_read_line(const char *path, char *buf, size_t size);
+s64 sys_read_number(const char *path); /* -1: none */
+
+#endif

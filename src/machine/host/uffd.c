@@ -1,0 +1,183 @@
+/* The kernel's verbs on managed memory. EAGAIN is a partial result or a race inside the kernel: go on. */
+#include "machine/host/host_internal.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#define UFFD_WANTED (UFFD_FEATURE_SIGBUS | UFFD_FEATURE_PAGEFAULT_FLAG_WP)
+#define UFFD_LIKED (UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_MOVE)
+
+int host_raise_fd(int fd, int floor)
+{
+	long high;
+
+	if (fd < 0 || fd >= floor)
+		return fd;
+	high = native_syscall(SYS_fcntl, (long)fd, (long)F_DUPFD_CLOEXEC, (long)floor);
+	if (high < 0) /* the limit on descriptors is lower than that */
+		return fd;
+	native_syscall(SYS_close, (long)fd);
+	return (int)high;
+}
+
+/* The unprivileged kind first: in SIGBUS mode the kernel's own accesses never wait for us anyway. */
+static long open_any(void)
+{
+	long fd = native_syscall(SYS_userfaultfd, (long)(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+	long dev;
+
+	if (fd >= 0)
+		return fd;
+	if (fd == -EINVAL) /* kernels before 5.11 */
+		fd = native_syscall(SYS_userfaultfd, (long)(O_CLOEXEC | O_NONBLOCK));
+	if (fd >= 0)
+		return fd;
+	dev = native_syscall(SYS_openat, (long)AT_FDCWD, "/dev/userfaultfd", (long)(O_RDWR | O_CLOEXEC),
+			     0l);
+	if (dev >= 0) {
+		long of_dev = native_syscall(SYS_ioctl, dev, (long)USERFAULTFD_IOC_NEW,
+					     (long)(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+
+		native_syscall(SYS_close, dev);
+		if (of_dev >= 0)
+			return of_dev;
+	}
+	return fd;
+}
+
+static long open_with(u64 features, u64 *offered)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+	long fd = open_any();
+	long err;
+
+	if (fd < 0)
+		return fd;
+	err = native_syscall(SYS_ioctl, fd, (long)UFFDIO_API, &api);
+	if (err) {
+		native_syscall(SYS_close, fd);
+		return err == -EINVAL ? -ENOSYS : err;
+	}
+	*offered = api.features;
+	return fd;
+}
+
+u64 uffd_features_used(u64 offered)
+{
+	return UFFD_WANTED | (offered & UFFD_LIKED);
+}
+
+/*
+ * features 0: find out what there is (a descriptor can be asked only once) and take what we can use;
+ * *offered says what the kernel has. Else exactly these.
+ */
+int uffd_open(u64 features, u64 *offered, int fd_floor)
+{
+	u64 unused;
+	long fd;
+
+	if (!features) {
+		fd = open_with(0, offered);
+		if (fd < 0)
+			return (int)fd;
+		native_syscall(SYS_close, fd);
+		if ((*offered & UFFD_WANTED) != UFFD_WANTED)
+			return -ENOSYS;
+		features = uffd_features_used(*offered);
+	}
+	fd = open_with(features, &unused);
+	return host_raise_fd((int)fd, fd_floor);
+}
+
+int uffd_register(struct host *h, u64 va, u64 size)
+{
+	struct uffdio_register reg = {
+		.range = { va, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+	};
+
+	return (int)native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_REGISTER, &reg);
+}
+
+struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, bool protect)
+{
+	struct uffd_result res = { 0, 0 };
+
+	while (res.done < size) {
+		struct uffdio_copy c = {
+			.dst = va + res.done,
+			.src = (u64)(uintptr_t)src + res.done,
+			.len = size - res.done,
+			.mode = protect ? UFFDIO_COPY_MODE_WP : 0,
+		};
+		long err = native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_COPY, &c);
+
+		/* A partial copy reports EAGAIN and how far it came; what stopped it shows next. */
+		if (c.copy > 0)
+			res.done += (u64)c.copy;
+		else if (err && err != -EAGAIN && err != -EINTR) {
+			res.err = (int)err;
+			break;
+		}
+	}
+	return res;
+}
+
+struct uffd_result uffd_move(struct host *h, u64 dst, u64 src, u64 size)
+{
+	struct uffd_result res = { 0, 0 };
+
+	while (res.done < size) {
+		struct host_uffdio_move c = {
+			.dst = dst + res.done,
+			.src = src + res.done,
+			.len = size - res.done,
+			.mode = HOST_MOVE_ALLOW_SRC_HOLES,
+		};
+		long err = native_syscall(SYS_ioctl, (long)h->fd, (long)HOST_UFFDIO_MOVE, &c);
+
+		if (c.move > 0)
+			res.done += (u64)c.move;
+		else if (err && err != -EAGAIN && err != -EINTR) {
+			res.err = (int)err;
+			break;
+		}
+	}
+	return res;
+}
+
+int uffd_protect(struct host *h, u64 va, u64 size, bool on)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { va, size },
+		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+	long err;
+
+	do {
+		err = native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_WRITEPROTECT, &wp);
+	} while (err == -EAGAIN || err == -EINTR);
+	return (int)err;
+}
+
+int uffd_probe_zero(struct host *h, u64 va)
+{
+	struct uffdio_zeropage z = { .range = { va, PAGE_SIZE } };
+	long err;
+
+	do {
+		err = native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_ZEROPAGE, &z);
+	} while (err == -EAGAIN || err == -EINTR);
+	return (int)err;
+}
+
+void host_discard(u64 va, u64 size)
+{
+	long err = sys_madvise(va, size, MADV_DONTNEED);
+
+	/* Somebody locked all of the process's memory: the kernel wants it said explicitly. */
+	if (unlikely(err == -EINVAL))
+		err = sys_madvise(va, size, HOST_MADV_DONTNEED_LOCKED);
+	/* A page believed to be gone must be gone. ENOMEM: unmapped parts were skipped, the rest was done. */
+	BUG_ON(err && err != -ENOMEM);
+}
