@@ -56,6 +56,19 @@ struct folio *phys_alloc(struct quire *q, unsigned node, unsigned order)
 	return f;
 }
 
+/* Is it a home frame's number? Whatever no node hands out is an address's. */
+static bool is_home_pfn(const struct phys *p, u64 pfn)
+{
+	u64 block = pfn >> BLOCK_SHIFT;
+
+	if (!p->has_home || pfn >= MAX_PFN)
+		return false;
+	for (u32 i = 0; i < p->nr_nodes; i++)
+		if (block - p->node[i].base_block < p->node[i].nr_blocks)
+			return false;
+	return true;
+}
+
 /* The block that phys_alloc_at may allocate from; -EINVAL, -ENOMEM. */
 static int block_for_alloc(struct quire *q, unsigned node, u64 pfn, struct block **out)
 {
@@ -64,7 +77,7 @@ static int block_for_alloc(struct quire *q, unsigned node, u64 pfn, struct block
 
 	BUG_ON(node >= p->nr_nodes);
 	if (unlikely(!b)) {
-		if (!p->has_home || p->node[node].nr_blocks || pfn >= MAX_PFN)
+		if (!is_home_pfn(p, pfn))
 			return -EINVAL;
 		b = block_create(q, pfn, node, BLOCK_HOME);
 		if (!b)
@@ -186,6 +199,13 @@ int phys_resv_get(struct quire *q, unsigned node, u64 *base_pfn)
 	if (inject_fail(q->inject, INJECT_FRAME))
 		return -ENOMEM;
 	f = node_get_frames(q, node, MAX_FOLIO_ORDER);
+	if (f && !record_pfn(f)) {
+		/* Number 0 would read as "no reservation": it is for phys_alloc only. */
+		struct folio *zero = f;
+
+		f = node_get_frames(q, node, MAX_FOLIO_ORDER);
+		buddy_put(q, node, zero, 0, MAX_FOLIO_ORDER);
+	}
 	if (!f)
 		return -ENOMEM;
 	*base_pfn = record_pfn(f);

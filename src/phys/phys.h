@@ -108,6 +108,7 @@ int must_check phys_alloc_at(struct quire *q, unsigned node, u64 pfn, unsigned o
  * how many (1..nr), or -EBUSY, -ENOMEM, -EINVAL when not even the first. out[i] receives them. */
 int must_check phys_alloc_run_at(struct quire *q, unsigned node, u64 pfn, u32 nr,
 				 struct folio **out);
+/* *base_pfn is never 0. -ENOMEM. */
 int must_check phys_resv_get(struct quire *q, unsigned node, u64 *base_pfn);
 void phys_resv_put(struct quire *q, u64 base_pfn);
 /* Home frames at addresses that are not the core's now (a foreign mapping): phys_alloc_at refuses

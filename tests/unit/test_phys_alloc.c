@@ -486,6 +486,35 @@ static void injected_failures(void **state)
 	world_end(w);
 }
 
+/* A node with numbers of its own on a machine with home frames: both kinds, one capacity. */
+static void home_and_span(void **state)
+{
+	struct phys_config cfg = { .nr_nodes = 1 };
+	struct folio *f, *g;
+	struct world *w;
+	u64 base;
+
+	(void)state;
+	cfg.node[0].span = 1024;
+	cfg.node[0].capacity = 3;
+	w = world_new(CAP_HOME, &cfg);
+	assert_int_equal(try_at(w, 512, 0), -EINVAL); /* the node's number, not an address */
+	f = must_alloc_at(w, 1024, 0);
+	g = must_alloc(w, 1);
+	assert_int_equal(try_at(w, HOME_BASE, 0), -ENOMEM);
+	/* Number 0 is not set aside: it would read as "none". */
+	assert_int_equal(phys_resv_get(&w->q, 0, &base), 0);
+	assert_int_equal(base, 512);
+	phys_resv_put(&w->q, base);
+	folio_put(&w->q, f);
+	folio_put(&w->q, g);
+	assert_int_equal(phys_resv_get(&w->q, 0, &base), 0);
+	assert_int_equal(base, 512);
+	assert_int_equal(phys_resv_get(&w->q, 0, &base), -ENOMEM);
+	phys_resv_put(&w->q, 512);
+	world_end(w);
+}
+
 /* ---- programming errors stop ---- */
 
 struct wrong {
@@ -678,6 +707,7 @@ int main(void)
 		cmocka_unit_test(split_merges_again),
 		cmocka_unit_test(mapcounts),
 		cmocka_unit_test(barred_frames),
+		cmocka_unit_test(home_and_span),
 		cmocka_unit_test(injected_failures),
 		cmocka_unit_test(misuse_stops),
 		cmocka_unit_test(checker_fires),
