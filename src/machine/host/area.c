@@ -2,8 +2,8 @@
  * Areas: protection is the kernel's own (mprotect), so that a forbidden access faults natively, and
  * foreign mappings are kept apart from managed memory.
  *
- * The extents say what the kernel was really told: an area that could not be restored when it went (a
- * limit of mappings) is put right, or refused, when the addresses are used again.
+ * The extents say what the kernel was really told: an area that could not be restored when it went
+ * (a limit of mappings) is put right, or refused, when the addresses are used again.
  */
 #include "machine/host/host_internal.h"
 
@@ -25,7 +25,8 @@ static int restore_foreign(struct mspace *s, u64 start, u64 end)
 	if (inject_fail(s->h->m.inject, INJECT_MACHINE_CALL))
 		return -ENOMEM;
 	at = native_syscall(SYS_mmap, start, end - start, (long)(PROT_READ | PROT_WRITE),
-			    (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l, 0l);
+			    (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l,
+			    0l);
 	if (at < 0)
 		return (int)at;
 	sys_madvise(start, end - start, MADV_NOHUGEPAGE); /* fails only where there are none */
@@ -114,7 +115,8 @@ int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned 
 	return err ? -ENOMEM : 0;
 }
 
-int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot, unsigned prot)
+int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
+		      unsigned prot)
 {
 	struct host *h = host_of(m);
 	bool readers = old_prot & ~prot & PROT_BITS_READ;

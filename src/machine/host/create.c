@@ -114,7 +114,8 @@ static void read_system(struct host *h, const struct host_config *cfg)
 	host_probe(&probe);
 	h->max_mappings = mapping_limit(cfg, probe.max_map_count);
 	h->nr_cpus = probe.nr_cpus;
-	h->vdso_clock = !strcmp(probe.clocksource, "tsc") || !strcmp(probe.clocksource, "kvm-clock") ||
+	h->vdso_clock = !strcmp(probe.clocksource, "tsc") ||
+			!strcmp(probe.clocksource, "kvm-clock") ||
 			!strncmp(probe.clocksource, "hyperv", 6);
 	/* Limits of descriptors below the floor are met by host_raise_fd. */
 	h->fd_floor = cfg->fd_floor ? cfg->fd_floor : HOST_FD_FLOOR;
@@ -129,12 +130,14 @@ static int uffd_failed(int err, char *msg, size_t msg_size)
 		return fail(msg, msg_size, err,
 			    "userfaultfd is not permitted here (a container's or kernel's policy)");
 	if (err == -ENOSYS)
-		return fail(msg, msg_size, err,
-			    "this kernel has no userfaultfd with SIGBUS and write protection (5.7)");
+		return fail(
+			msg, msg_size, err,
+			"this kernel has no userfaultfd with SIGBUS and write protection (5.7)");
 	return fail(msg, msg_size, err, "userfaultfd cannot be opened");
 }
 
-int machine_host_create(const struct host_config *cfg, struct machine **out, char *msg, size_t msg_size)
+int machine_host_create(const struct host_config *cfg, struct machine **out, char *msg,
+			size_t msg_size)
 {
 	static const struct host_config defaults;
 	struct host *h;
@@ -143,9 +146,9 @@ int machine_host_create(const struct host_config *cfg, struct machine **out, cha
 	cfg = cfg ? cfg : &defaults;
 	if (cfg->syscall)
 		native_syscall = cfg->syscall;
-	if (cfg->region_bytes && (cfg->region_bytes < REGION_GRANULE ||
-				  cfg->region_bytes > BIT(46) ||
-				  (cfg->region_bytes & (cfg->region_bytes - 1))))
+	if (cfg->region_bytes &&
+	    (cfg->region_bytes < REGION_GRANULE || cfg->region_bytes > BIT(46) ||
+	     (cfg->region_bytes & (cfg->region_bytes - 1))))
 		return fail(msg, msg_size, -EINVAL,
 			    "the region size must be a power of two from 1 GiB to 64 TiB");
 	h = sys_map(ALIGN_UP(sizeof(*h), PAGE_SIZE));

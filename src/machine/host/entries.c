@@ -91,11 +91,13 @@ static int fill_entries(struct mspace *s, u64 page, const u64 *entries, u32 nr, 
 			continue;
 		end = same_end(entries, i, nr);
 		host_drop(s, page + i, page + end);
-		err = host_install(s, page + i, end - i, fill ? fill + ((u64)i << PAGE_SHIFT) : NULL,
+		err = host_install(s, page + i, end - i,
+				   fill ? fill + ((u64)i << PAGE_SHIFT) : NULL,
 				   wants_protection(entries[i]));
 		if (likely(!err))
 			continue;
-		/* Only what this call put there: the frames of other entries may be alive unmapped. */
+		/* Only what this call put there: the frames of other entries may be alive unmapped.
+		 */
 		for (u32 k = 0; k < i; k = end) {
 			end = k + 1;
 			if (!entry_present(entries[k]))
@@ -124,7 +126,8 @@ static void protect_pages(struct mspace *s, u64 first, u64 last, bool on)
 	BUG_ON(err);
 }
 
-/* A spurious fault: ask the kernel whether the page is there at all, then set its protection anew. */
+/* A spurious fault: ask the kernel whether the page is there at all, then set its protection anew.
+ */
 static int restate_page(struct mspace *s, u64 page, bool protect)
 {
 	u64 va = va_of(s, page);
@@ -194,7 +197,8 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 		return -ENOMEM;
 	DEBUG_ON(va < s->r.start || va + ((u64)nr << PAGE_SHIFT) > s->r.end);
 	for (u32 i = 0; i < nr; i++)
-		DEBUG_ON(entry_present(entries[i]) && entry_pfn(entries[i]) != (va >> PAGE_SHIFT) + i);
+		DEBUG_ON(entry_present(entries[i]) &&
+			 entry_pfn(entries[i]) != (va >> PAGE_SHIFT) + i);
 	if (inject_fail(m->inject, INJECT_ENTRIES))
 		return -ENOMEM;
 	if (fill || fill_zero)
@@ -203,7 +207,8 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 		return change_protection(s, page, entries, nr);
 	for (u32 i = 0; i < nr; i++) {
 		int err = entry_present(entries[i]) ?
-			restate_page(s, page + i, wants_protection(entries[i])) : 0;
+				  restate_page(s, page + i, wants_protection(entries[i])) :
+				  0;
 
 		if (err)
 			return err;

@@ -1,6 +1,6 @@
 /*
- * What a region's host mappings are: a sorted array of the parts that are not plain read-write managed memory,
- * and how many mappings the kernel needs for the whole.
+ * What a region's host mappings are: a sorted array of the parts that are not plain read-write
+ * managed memory, and how many mappings the kernel needs for the whole.
  */
 #include "machine/host/host_internal.h"
 
@@ -54,7 +54,8 @@ static u32 compose(const struct mspace *s, u32 *from, u32 *to, struct range r, u
 	if (prot != PROT_RW && *from > 0 && s->ext[*from - 1].end == r.start &&
 	    s->ext[*from - 1].prot == prot)
 		r.start = s->ext[--*from].start;
-	if (prot != PROT_RW && *to < s->nr_ext && s->ext[*to].start == r.end && s->ext[*to].prot == prot)
+	if (prot != PROT_RW && *to < s->nr_ext && s->ext[*to].start == r.end &&
+	    s->ext[*to].prot == prot)
 		r.end = s->ext[(*to)++].end;
 	if (*from < *to && s->ext[*from].start < r.start) {
 		out[n++] = (struct extent){ s->ext[*from].start, r.start, s->ext[*from].prot };
@@ -90,7 +91,8 @@ int extent_set(struct mspace *s, struct range r, u32 prot)
 		u32 nr_old = to - from, keep = min(nr_old, 3u);
 		bool grows;
 
-		/* More extents go away than come: never over the limit, so the old ones need not be kept. */
+		/* More extents go away than come: never over the limit, so the old ones need not be
+		 * kept. */
 		memcpy(old, &s->ext[from], keep * sizeof(old[0]));
 		memmove(&s->ext[from + n], &s->ext[to], (s->nr_ext - to) * sizeof(s->ext[0]));
 		memcpy(&s->ext[from], new, n * sizeof(new[0]));

@@ -1,8 +1,9 @@
 /*
- * Files for swap stores. Direct I/O where the file system has it, so that what was put out does not stay in
- * the page cache; buffers that are not aligned for it go through a staging buffer.
+ * Files for swap stores. Direct I/O where the file system has it, so that what was put out does not
+ * stay in the page cache; buffers that are not aligned for it go through a staging buffer.
  *
- * A handle is the descriptor, with bit 30 set when the file takes direct I/O only from aligned buffers.
+ * A handle is the descriptor, with bit 30 set when the file takes direct I/O only from aligned
+ * buffers.
  */
 #include "machine/host/host_internal.h"
 
@@ -11,9 +12,9 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#define HANDLE_DIRECT (1 << 30)
-#define TMPFS_MAGIC_NR 0x01021994l
-#define RAMFS_MAGIC_NR 0x858458f6l
+#define HANDLE_DIRECT   (1 << 30)
+#define TMPFS_MAGIC_NR  0x01021994l
+#define RAMFS_MAGIC_NR  0x858458f6l
 #define BLKGETSIZE64_NR _IOR(0x12, 114, size_t)
 #define RLIMIT_FSIZE_NR 1
 
@@ -32,8 +33,8 @@ static long try_open(const char *path, int flags)
 	long fd;
 
 	do {
-		fd = native_syscall(SYS_openat, (long)AT_FDCWD, path, (long)(flags | O_CLOEXEC | O_NOCTTY),
-				    0600l);
+		fd = native_syscall(SYS_openat, (long)AT_FDCWD, path,
+				    (long)(flags | O_CLOEXEC | O_NOCTTY), 0600l);
 	} while (fd == -EINTR);
 	return fd;
 }
@@ -156,12 +157,13 @@ void host_file_close(struct machine *m, int handle)
 	native_syscall(SYS_close, (long)handle_fd(handle));
 }
 
-/* All of it or an error. Reading behind the end of the file is an error: it is not as large as it was. */
+/* All of it or an error. Reading behind the end of the file is an error: it is not as large as it
+ * was. */
 static int transfer(int handle, bool write, char *buf, u64 bytes, u64 offset)
 {
 	while (bytes) {
-		long n = native_syscall(write ? SYS_pwrite64 : SYS_pread64, (long)handle_fd(handle), buf,
-					bytes, offset);
+		long n = native_syscall(write ? SYS_pwrite64 : SYS_pread64, (long)handle_fd(handle),
+					buf, bytes, offset);
 
 		if (n == -EINTR || n == -EAGAIN)
 			continue;

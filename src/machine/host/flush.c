@@ -1,6 +1,6 @@
 /*
- * Flushes. The kernel invalidates the processors' TLBs itself when it protects or drops pages, before its
- * call returns; what is left to do here is to make one call of a range.
+ * Flushes. The kernel invalidates the processors' TLBs itself when it protects or drops pages,
+ * before its call returns; what is left to do here is to make one call of a range.
  */
 #include "machine/host/host_internal.h"
 
@@ -34,7 +34,8 @@ static void check_unmapped(struct mspace *s, u64 va, u64 end)
 }
 #endif
 
-/* Protect what lies between the first and the last unprotected page; what is in between may take it. */
+/* Protect what lies between the first and the last unprotected page; what is in between may take
+ * it. */
 static void protect_span(struct mspace *s, u64 first, u64 last)
 {
 	u64 p = first;
@@ -75,8 +76,8 @@ void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range 
 	first = page_of(s, start);
 	last = page_of(s, end + PAGE_SIZE - 1);
 	/*
-	 * One 2 MiB block at a time: the caller's entry lock keeps others from populating pages in the
-	 * gaps of its own table, and of no other. Blocks never used are skipped in large steps.
+	 * One 2 MiB block at a time: the caller's entry lock keeps others from populating pages in
+	 * the gaps of its own table, and of no other. Blocks never used are skipped in large steps.
 	 */
 	for (u64 p = first; p < last;) {
 		u64 stop;

@@ -1,22 +1,20 @@
 /*
  * host_internal.h - what the host machine's files share: the machine, regions, page states.
  *
- * Page state: two bits a page, POPULATED and PROTECTED, 32 pages to a word (low half populated, high half
- * protected), in one flat, sparsely touched array per region:
- *     populated protected
- *         0         0      ABSENT     the kernel has no page; accesses trap
- *         1         0      WRITABLE   stores go through
- *         1         1      PROTECTED  loads go through, stores trap
- *         0         1      BUSY       ours to keep off: a foreign mapping, or a core read being fixed
- * Who may change a page's state: the holder of its entry lock or the exclusive owner of its frame
- * (machine.h), so there is one at a time per page; a word is shared by 32 pages and changes atomically.
- * The only outsider is host_fix_core_read, which takes ABSENT pages through BUSY (trap.c).
- * Order: a state says WRITABLE only if stores may go through, and says PROTECTED only after the kernel has
- * protected; POPULATED is cleared BEFORE the kernel drops the page, so that a core read that is fixed
- * in between is recorded as populated again and never forgotten.
+ * Page state: two bits a page, POPULATED and PROTECTED, 32 pages to a word (low half populated,
+ * high half protected), in one flat, sparsely touched array per region: populated protected 0 0
+ * ABSENT     the kernel has no page; accesses trap 1         0      WRITABLE   stores go through 1
+ * 1      PROTECTED  loads go through, stores trap 0         1      BUSY       ours to keep off: a
+ * foreign mapping, or a core read being fixed Who may change a page's state: the holder of its
+ * entry lock or the exclusive owner of its frame (machine.h), so there is one at a time per page; a
+ * word is shared by 32 pages and changes atomically. The only outsider is host_fix_core_read, which
+ * takes ABSENT pages through BUSY (trap.c). Order: a state says WRITABLE only if stores may go
+ * through, and says PROTECTED only after the kernel has protected; POPULATED is cleared BEFORE the
+ * kernel drops the page, so that a core read that is fixed in between is recorded as populated
+ * again and never forgotten.
  *
- * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the region
- * mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
+ * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the
+ * region mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
  */
 #ifndef QUIRE_MACHINE_HOST_INTERNAL_H
 #define QUIRE_MACHINE_HOST_INTERNAL_H
@@ -33,22 +31,22 @@
 
 /* Regions start at multiples of this, so that an address finds its region by one table look-up. */
 #define REGION_GRANULE_SHIFT 30
-#define REGION_GRANULE BIT(REGION_GRANULE_SHIFT)
-#define REGION_SLOTS BIT(47 - REGION_GRANULE_SHIFT)
+#define REGION_GRANULE       BIT(REGION_GRANULE_SHIFT)
+#define REGION_SLOTS         BIT(47 - REGION_GRANULE_SHIFT)
 
-#define WORD_PAGES 32u
-#define POP_MASK 0xffffffffull
-#define STATE_ABSENT 0ull
-#define STATE_WRITABLE 1ull
-#define STATE_BUSY BIT(32)
+#define WORD_PAGES      32u
+#define POP_MASK        0xffffffffull
+#define STATE_ABSENT    0ull
+#define STATE_WRITABLE  1ull
+#define STATE_BUSY      BIT(32)
 #define STATE_PROTECTED (STATE_WRITABLE | STATE_BUSY)
 
 /* One bit of `touched` stands for this many pages: a page of state words. */
 #define TOUCH_PAGES (WORD_PAGES * (PAGE_SIZE / sizeof(u64)))
 
-#define ZERO_PAGES 512u
-#define STAGE_SMALL 64u
-#define STAGE_LARGE 512u
+#define ZERO_PAGES     512u
+#define STAGE_SMALL    64u
+#define STAGE_LARGE    512u
 #define NR_STAGE_SMALL 256u
 #define NR_STAGE_LARGE 32u
 
@@ -62,17 +60,17 @@ struct extent {
 };
 
 struct mspace {
-	struct host *h;	    /* (C) */
-	struct range r;	    /* (C) */
-	a64_t *root;	    /* (C) the core's top table, or NULL; read by debug checks only */
-	a64_t *state;	    /* (C) words (A) */
-	a64_t *touched;	    /* (C) words (A): which pages of `state` were ever used */
+	struct host *h; /* (C) */
+	struct range r; /* (C) */
+	a64_t *root;    /* (C) the core's top table, or NULL; read by debug checks only */
+	a64_t *state;   /* (C) words (A) */
+	a64_t *touched; /* (C) words (A): which pages of `state` were ever used */
 	struct mutex lock;
 	struct extent *ext; /* (C) array, elements (M): sorted, disjoint, coalesced */
-	u32 nr_ext;	    /* (M) */
-	u32 cap_ext;	    /* (C) */
+	u32 nr_ext;         /* (M) */
+	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
-	aptr_t next;	    /* (A) in host.spaces */
+	aptr_t next;        /* (A) in host.spaces */
 };
 
 struct read_slot {
@@ -84,26 +82,26 @@ struct stage_cpu {
 } cacheline_aligned;
 
 struct host {
-	struct machine m; /* first */
-	int fd;		  /* (1) userfaultfd */
-	bool has_move;	  /* (C) */
-	u64 features;	  /* (C) asked for again in a forked child */
-	int fd_floor;	  /* (C) */
-	u64 region_bytes; /* (C) */
+	struct machine m;     /* first */
+	int fd;               /* (1) userfaultfd */
+	bool has_move;        /* (C) */
+	u64 features;         /* (C) asked for again in a forked child */
+	int fd_floor;         /* (C) */
+	u64 region_bytes;     /* (C) */
 	u64 region_min_bytes; /* (C) */
-	u32 max_mappings; /* (C) */
-	unsigned nr_cpus; /* (C) */
-	bool vdso_clock;  /* (C) */
-	const char *zeroes; /* (C) ZERO_PAGES of the kernel's zero page */
-	aptr_t *region;	  /* (C) REGION_SLOTS of struct mspace *, (A) */
-	struct mutex lock; /* LOCK_MACHINE: the list of spaces */
-	aptr_t spaces;	  /* (A) list, changed under `lock` */
+	u32 max_mappings;     /* (C) */
+	unsigned nr_cpus;     /* (C) */
+	bool vdso_clock;      /* (C) */
+	const char *zeroes;   /* (C) ZERO_PAGES of the kernel's zero page */
+	aptr_t *region;       /* (C) REGION_SLOTS of struct mspace *, (A) */
+	struct mutex lock;    /* LOCK_MACHINE: the list of spaces */
+	aptr_t spaces;        /* (A) list, changed under `lock` */
 
 	struct read_slot readers[MAX_CPUS];
 	a32_t barrier; /* 1: new readers wait; 2: and somebody sleeps */
 	a32_t drained; /* the one who waits for readers sleeps here */
 
-	char *stage;	     /* (C) the staging buffers */
+	char *stage;         /* (C) the staging buffers */
 	a32_t *stage_next;   /* (C) links of the free lists, (A) */
 	a32_t stage_made[2]; /* buffers ever handed out */
 	struct stage_cpu stage_cpu[MAX_CPUS];
@@ -167,16 +165,18 @@ void state_set(struct mspace *s, u64 first, u64 last, u64 state);
 bool state_change(struct mspace *s, u64 page, u64 from, u64 to);
 /* First page in [first, last) that is populated (with `writable`: and not protected), or last. */
 u64 state_find_populated(const struct mspace *s, u64 first, u64 last, bool writable);
-/* From a populated page `first`: the end of the run up to `last` that contains no BUSY page, cut behind its
- * last populated page. Unpopulated pages inside are bridged, but no more than the rest of TOUCH_PAGES. */
+/* From a populated page `first`: the end of the run up to `last` that contains no BUSY page, cut
+ * behind its last populated page. Unpopulated pages inside are bridged, but no more than the rest
+ * of TOUCH_PAGES. */
 u64 state_run_end(const struct mspace *s, u64 first, u64 last);
-/* The first page at or after `page` whose touched bit is set, or last: skips what was never used. */
+/* The first page at or after `page` whose touched bit is set, or last: skips what was never used.
+ */
 u64 state_skip_untouched(const struct mspace *s, u64 page, u64 last);
 u64 state_count_populated(const struct mspace *s, u64 first, u64 last);
 /*
- * Marks PROTECTED what was populated in [first, last) when the snapshot was taken, which is before the kernel
- * was asked to protect: a page that came in between, in another table than the caller's, must not be
- * marked, for it may have come after the kernel passed by.
+ * Marks PROTECTED what was populated in [first, last) when the snapshot was taken, which is before
+ * the kernel was asked to protect: a page that came in between, in another table than the caller's,
+ * must not be marked, for it may have come after the kernel passed by.
  */
 struct state_snapshot {
 	u64 populated[PTRS_PER_TABLE / WORD_PAGES + 1];
@@ -224,11 +224,13 @@ int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u6
 
 /* ---- area.c ---- */
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
-int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot, unsigned prot);
+int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
+		      unsigned prot);
 void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 
 /* ---- extent.c. LOCKING: (M) ---- */
-/* Replace what [r.start, r.end) is by `prot` (PROT_RW: nothing special). -ENOMEM: too many mappings. */
+/* Replace what [r.start, r.end) is by `prot` (PROT_RW: nothing special). -ENOMEM: too many
+ * mappings. */
 int must_check extent_set(struct mspace *s, struct range r, u32 prot);
 /* The first extent that ends above va, or NULL. */
 struct extent *extent_find(struct mspace *s, u64 va);

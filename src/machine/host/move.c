@@ -1,14 +1,15 @@
 /*
  * Moving the bytes of frames to other addresses (remap).
  *
- * The caller holds the entry locks of both sides, has cleared the source's entries and not yet set the
- * destination's. WRITABLE pages travel with the kernel's MOVE where it can; it leaves them writable, so
- * PROTECTED ones are copied instead: protecting them after a move would let a store through before, to a
- * page whose entry does not say DIRTY. MOVE also refuses pages that are shared after a fork (EBUSY) and
- * mappings that are not both read-write (EINVAL): copied, too.
+ * The caller holds the entry locks of both sides, has cleared the source's entries and not yet set
+ * the destination's. WRITABLE pages travel with the kernel's MOVE where it can; it leaves them
+ * writable, so PROTECTED ones are copied instead: protecting them after a move would let a store
+ * through before, to a page whose entry does not say DIRTY. MOVE also refuses pages that are shared
+ * after a fork (EBUSY) and mappings that are not both read-write (EINVAL): copied, too.
  *
- * Copies come first, because they may fail and are undone easily: until the end the source has its bytes.
- * A source that is still WRITABLE is protected before it is copied, so that no store slips in between.
+ * Copies come first, because they may fail and are undone easily: until the end the source has its
+ * bytes. A source that is still WRITABLE is protected before it is copied, so that no store slips
+ * in between.
  */
 #include "machine/host/host_internal.h"
 
@@ -35,7 +36,8 @@ static int copy_run(struct move *mv, u32 first, u32 last, bool protect)
 	if (!protect && uffd_protect(mv->h, va, (u64)(last - first) << PAGE_SHIFT, true))
 		return -ENOMEM;
 	a64_add(&mv->h->count.move_copies, last - first);
-	return host_install(mv->ds, mv->dst + first, last - first, (const char *)(uintptr_t)va, protect);
+	return host_install(mv->ds, mv->dst + first, last - first, (const char *)(uintptr_t)va,
+			    protect);
 }
 
 /* MOVE [first, last), all WRITABLE. What the kernel refuses is copied. */
@@ -62,7 +64,8 @@ static int move_run(struct move *mv, u32 first, u32 last)
 		}
 		if (res.err == -ENOMEM)
 			return -ENOMEM;
-		/* One page is shared, or the mappings do not allow it: copy that one, and try on. */
+		/* One page is shared, or the mappings do not allow it: copy that one, and try on.
+		 */
 		err = copy_run(mv, first, first + 1, false);
 		if (err)
 			return err;
@@ -71,7 +74,8 @@ static int move_run(struct move *mv, u32 first, u32 last)
 	return 0;
 }
 
-/* Give WRITABLE pages back to the source: those that still are there (copied) only lose protection. */
+/* Give WRITABLE pages back to the source: those that still are there (copied) only lose protection.
+ */
 static void undo(struct move *mv, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
@@ -84,8 +88,10 @@ static void undo(struct move *mv, u32 nr)
 			host_discard(to, PAGE_SIZE);
 			res = uffd_move(mv->h, to, from, PAGE_SIZE);
 			if (res.err)
-				res = uffd_copy(mv->h, to, (void *)(uintptr_t)from, PAGE_SIZE, false);
-			BUG_ON(res.err); /* neither a new table nor a page is needed to put it back */
+				res = uffd_copy(mv->h, to, (void *)(uintptr_t)from, PAGE_SIZE,
+						false);
+			BUG_ON(res.err); /* neither a new table nor a page is needed to put it back
+					  */
 		} else if (uffd_protect(mv->h, to, PAGE_SIZE, false)) {
 			BUG("a source page cannot be made writable again");
 		}

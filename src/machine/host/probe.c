@@ -6,13 +6,14 @@
 #include <sys/utsname.h>
 
 #define PR_SET_SYSCALL_USER_DISPATCH_NR 59l
-#define RLIMIT_NOFILE_NR 7l
-#define RLIMIT_AS_NR 9l
-#define SCAN_REGIONS 256u
+#define RLIMIT_NOFILE_NR                7l
+#define RLIMIT_AS_NR                    9l
+#define SCAN_REGIONS                    256u
 
 long sys_read_line(const char *path, char *buf, size_t size)
 {
-	long fd = native_syscall(SYS_openat, (long)AT_FDCWD, path, (long)(O_RDONLY | O_CLOEXEC), 0l);
+	long fd =
+		native_syscall(SYS_openat, (long)AT_FDCWD, path, (long)(O_RDONLY | O_CLOEXEC), 0l);
 	long n;
 	char *end;
 
@@ -91,7 +92,7 @@ static s64 scan_pages(int fd, u64 start, u64 end)
 /* Older kernels: the Rss lines of the mappings in /proc/self/smaps, which lie in the range. */
 struct smaps_sum {
 	u64 start, end; /* what is asked for */
-	bool inside;	/* the mapping whose lines are being read */
+	bool inside;    /* the mapping whose lines are being read */
 	s64 kib;
 };
 
@@ -123,8 +124,8 @@ static s64 smaps_pages(u64 start, u64 end)
 	size_t len = 0;
 	long n, fd;
 
-	fd = native_syscall(SYS_openat, (long)AT_FDCWD, "/proc/self/smaps", (long)(O_RDONLY | O_CLOEXEC),
-			    0l);
+	fd = native_syscall(SYS_openat, (long)AT_FDCWD, "/proc/self/smaps",
+			    (long)(O_RDONLY | O_CLOEXEC), 0l);
 	if (fd < 0)
 		return fd;
 	while ((n = native_syscall(SYS_read, fd, buf, sizeof(buf))) > 0)
@@ -171,7 +172,8 @@ s64 host_resident_pages(struct machine *m)
 	for (struct mspace *s = aptr_read(&h->spaces); s; s = aptr_read(&s->next)) {
 		u64 va = s->r.start;
 
-		/* The extents are read without their lock (it has the same rank): exact at quiescence. */
+		/* The extents are read without their lock (it has the same rank): exact at
+		 * quiescence. */
 		for (u32 i = 0; i < s->nr_ext; i++) {
 			if (s->ext[i].prot != PROT_BITS_FOREIGN)
 				continue;
@@ -207,7 +209,8 @@ static void probe_uffd(struct host_probe *out)
 	out->uffd_user_mode_only = fd >= 0;
 	if (fd >= 0)
 		native_syscall(SYS_close, fd);
-	fd = native_syscall(SYS_openat, (long)AT_FDCWD, "/dev/userfaultfd", (long)(O_RDWR | O_CLOEXEC), 0l);
+	fd = native_syscall(SYS_openat, (long)AT_FDCWD, "/dev/userfaultfd",
+			    (long)(O_RDWR | O_CLOEXEC), 0l);
 	out->uffd_device = fd >= 0;
 	if (fd >= 0)
 		native_syscall(SYS_close, fd);

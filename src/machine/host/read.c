@@ -1,12 +1,12 @@
 /*
  * The bracket around reads of frames, and its writer: the protection of an area against reading.
  *
- * Readers count themselves on one of several lines; the one who stops them raises the barrier first and
- * then looks at the counts. Both use locked operations, so that one of them sees the other: a reader that
- * was not seen has seen the barrier, steps back and waits.
+ * Readers count themselves on one of several lines; the one who stops them raises the barrier first
+ * and then looks at the counts. Both use locked operations, so that one of them sees the other: a
+ * reader that was not seen has seen the barrier, steps back and waits.
  *
- * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot above. A nested
- * bracket never waits, or it would wait for itself.
+ * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot above. A
+ * nested bracket never waits, or it would wait for itself.
  */
 #include "machine/host/host_internal.h"
 

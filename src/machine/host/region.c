@@ -1,5 +1,6 @@
 /*
- * Regions: the reserved addresses of a space, and what a forked child does to go on with its copies.
+ * Regions: the reserved addresses of a space, and what a forked child does to go on with its
+ * copies.
  */
 #include "machine/host/host_internal.h"
 
@@ -63,7 +64,8 @@ static int region_init(struct mspace *s, u64 bytes)
 	s->ext = sys_map(extent_bytes(s->h));
 	s->cap_ext = (u32)(extent_bytes(s->h) / sizeof(struct extent));
 	err = s->state && s->touched && s->ext ? 0 : -ENOMEM;
-	/* No huge pages behind our back: protection and release are per page. EINVAL: built without them. */
+	/* No huge pages behind our back: protection and release are per page. EINVAL: built without
+	 * them. */
 	if (!err)
 		sys_madvise(start, bytes, MADV_NOHUGEPAGE);
 	if (!err)
@@ -155,7 +157,8 @@ static int register_part(struct mspace *s, u64 start, u64 end)
 	return uffd_register(s->h, start, end - start);
 }
 
-/* The kernel has forgotten every write protection: set it again, one call for each run of protected pages. */
+/* The kernel has forgotten every write protection: set it again, one call for each run of protected
+ * pages. */
 static int protect_again(struct mspace *s)
 {
 	u64 last = range_size(s->r) >> PAGE_SHIFT, p = 0;
@@ -180,8 +183,8 @@ static int protect_again(struct mspace *s)
 
 /*
  * The kernel has copied the regions copy-on-write and dropped their registration, and with it every
- * protection; our tables were copied with the rest. The inherited descriptor speaks for the parent's
- * memory and must not be used.
+ * protection; our tables were copied with the rest. The inherited descriptor speaks for the
+ * parent's memory and must not be used.
  */
 int host_forked_child(struct machine *m)
 {

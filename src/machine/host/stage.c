@@ -1,9 +1,10 @@
 /*
  * Staging buffers: where the new bytes of frames are written before the kernel copies them in.
  *
- * Two sizes, a stack of free ones per processor, so that a thread finds the one whose lines are still in
- * its cache. A stack is a list of indices behind one word with a tag that changes with every
- * push, so that an exchange never takes a head that went and came back. When all are out, one is mapped.
+ * Two sizes, a stack of free ones per processor, so that a thread finds the one whose lines are
+ * still in its cache. A stack is a list of indices behind one word with a tag that changes with
+ * every push, so that an exchange never takes a head that went and came back. When all are out, one
+ * is mapped.
  */
 #include "machine/host/host_internal.h"
 
@@ -17,8 +18,8 @@ static const struct {
 };
 
 #define STAGE_SMALL_BYTES ((size_t)NR_STAGE_SMALL * STAGE_SMALL * PAGE_SIZE)
-#define STAGE_BYTES (STAGE_SMALL_BYTES + (size_t)NR_STAGE_LARGE * STAGE_LARGE * PAGE_SIZE)
-#define LINK_BYTES ALIGN_UP((NR_STAGE_SMALL + NR_STAGE_LARGE) * sizeof(a32_t), PAGE_SIZE)
+#define STAGE_BYTES       (STAGE_SMALL_BYTES + (size_t)NR_STAGE_LARGE * STAGE_LARGE * PAGE_SIZE)
+#define LINK_BYTES        ALIGN_UP((NR_STAGE_SMALL + NR_STAGE_LARGE) * sizeof(a32_t), PAGE_SIZE)
 
 int stage_init(struct host *h)
 {

@@ -101,7 +101,8 @@ u64 state_run_end(const struct mspace *s, u64 first, u64 last)
 {
 	u64 end = first;
 
-	/* Else one page at the start of a large, empty area would have all of its states looked at. */
+	/* Else one page at the start of a large, empty area would have all of its states looked at.
+	 */
 	last = min(last, (first / TOUCH_PAGES + 1) * TOUCH_PAGES);
 	for (u64 p = first; p < last; p = (p / WORD_PAGES + 1) * WORD_PAGES) {
 		u64 word = a64_read(&s->state[p / WORD_PAGES]);

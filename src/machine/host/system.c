@@ -45,8 +45,8 @@ u64 host_now_ns(struct machine *m)
 {
 	struct timespec t = { 0, 0 };
 
-	/* The vDSO makes no system call, unless the clock source is one that only the kernel can read: that
-	 * call would not go through native_syscall. */
+	/* The vDSO makes no system call, unless the clock source is one that only the kernel can
+	 * read: that call would not go through native_syscall. */
 	if (likely(host_of(m)->vdso_clock))
 		clock_gettime(CLOCK_MONOTONIC, &t);
 	else
@@ -79,9 +79,10 @@ void host_sleep_ns(struct machine *m, u64 ns)
 }
 
 /* ---- threads ----
- * libc's own, because the core's thread record and liburcu live in thread-local storage that only libc can set
- * up. The stack is ours, so that libc maps nothing; the clone itself is libc's system call. Only
- * signals that an instruction of the thread raises are let through: SIGBUS resolves its reads of frames.
+ * libc's own, because the core's thread record and liburcu live in thread-local storage that only
+ * libc can set up. The stack is ours, so that libc maps nothing; the clone itself is libc's system
+ * call. Only signals that an instruction of the thread raises are let through: SIGBUS resolves its
+ * reads of frames.
  */
 struct host_thread {
 	pthread_t id;

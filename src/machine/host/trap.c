@@ -2,7 +2,7 @@
 #include "machine/host/host_internal.h"
 
 #define TRAP_PAGE_FAULT 14
-#define ERROR_WRITE BIT(1)
+#define ERROR_WRITE     BIT(1)
 
 bool host_owns(struct machine *m, u64 va, u64 size)
 {
@@ -17,7 +17,8 @@ bool host_owns(struct machine *m, u64 va, u64 size)
 	return false;
 }
 
-bool host_trap_info(struct machine *m, const siginfo_t *si, const ucontext_t *uc, struct host_trap *out)
+bool host_trap_info(struct machine *m, const siginfo_t *si, const ucontext_t *uc,
+		    struct host_trap *out)
 {
 	u64 va = (u64)(uintptr_t)si->si_addr;
 
@@ -32,9 +33,9 @@ bool host_trap_info(struct machine *m, const siginfo_t *si, const ucontext_t *uc
 }
 
 /*
- * The page becomes zeroes, protected: whoever fills the frame next replaces it. An ABSENT page goes through
- * BUSY, and becomes PROTECTED only if it still is BUSY: an installer that came in between has set
- * the state, and the kernel has told one of the two that there is a page (EEXIST).
+ * The page becomes zeroes, protected: whoever fills the frame next replaces it. An ABSENT page goes
+ * through BUSY, and becomes PROTECTED only if it still is BUSY: an installer that came in between
+ * has set the state, and the kernel has told one of the two that there is a page (EEXIST).
  */
 bool host_fix_core_read(struct machine *m, u64 va)
 {

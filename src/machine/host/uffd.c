@@ -1,11 +1,12 @@
-/* The kernel's verbs on managed memory. EAGAIN is a partial result or a race inside the kernel: go on. */
+/* The kernel's verbs on managed memory. EAGAIN is a partial result or a race inside the kernel: go
+ * on. */
 #include "machine/host/host_internal.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
 
 #define UFFD_WANTED (UFFD_FEATURE_SIGBUS | UFFD_FEATURE_PAGEFAULT_FLAG_WP)
-#define UFFD_LIKED (UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_MOVE)
+#define UFFD_LIKED  (UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_MOVE)
 
 int host_raise_fd(int fd, int floor)
 {
@@ -20,10 +21,12 @@ int host_raise_fd(int fd, int floor)
 	return (int)high;
 }
 
-/* The unprivileged kind first: in SIGBUS mode the kernel's own accesses never wait for us anyway. */
+/* The unprivileged kind first: in SIGBUS mode the kernel's own accesses never wait for us anyway.
+ */
 static long open_any(void)
 {
-	long fd = native_syscall(SYS_userfaultfd, (long)(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
+	long fd = native_syscall(SYS_userfaultfd,
+				 (long)(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
 	long dev;
 
 	if (fd >= 0)
@@ -32,8 +35,8 @@ static long open_any(void)
 		fd = native_syscall(SYS_userfaultfd, (long)(O_CLOEXEC | O_NONBLOCK));
 	if (fd >= 0)
 		return fd;
-	dev = native_syscall(SYS_openat, (long)AT_FDCWD, "/dev/userfaultfd", (long)(O_RDWR | O_CLOEXEC),
-			     0l);
+	dev = native_syscall(SYS_openat, (long)AT_FDCWD, "/dev/userfaultfd",
+			     (long)(O_RDWR | O_CLOEXEC), 0l);
 	if (dev >= 0) {
 		long of_dev = native_syscall(SYS_ioctl, dev, (long)USERFAULTFD_IOC_NEW,
 					     (long)(O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY));
@@ -68,8 +71,8 @@ u64 uffd_features_used(u64 offered)
 }
 
 /*
- * features 0: find out what there is (a descriptor can be asked only once) and take what we can use;
- * *offered says what the kernel has. Else exactly these.
+ * features 0: find out what there is (a descriptor can be asked only once) and take what we can
+ * use; *offered says what the kernel has. Else exactly these.
  */
 int uffd_open(u64 features, u64 *offered, int fd_floor)
 {
@@ -178,6 +181,7 @@ void host_discard(u64 va, u64 size)
 	/* Somebody locked all of the process's memory: the kernel wants it said explicitly. */
 	if (unlikely(err == -EINVAL))
 		err = sys_madvise(va, size, HOST_MADV_DONTNEED_LOCKED);
-	/* A page believed to be gone must be gone. ENOMEM: unmapped parts were skipped, the rest was done. */
+	/* A page believed to be gone must be gone. ENOMEM: unmapped parts were skipped, the rest
+	 * was done. */
 	BUG_ON(err && err != -ENOMEM);
 }

@@ -1,8 +1,8 @@
 /*
  * uffd_abi.h - the parts of the kernel's userfaultfd and pagemap interface that older headers lack.
  *
- * Values are the kernel's; a newer <linux/userfaultfd.h> or <linux/fs.h> defines the same ones, and then
- * these stand back. Kernels that lack a feature are recognised at run time, never here.
+ * Values are the kernel's; a newer <linux/userfaultfd.h> or <linux/fs.h> defines the same ones, and
+ * then these stand back. Kernels that lack a feature are recognised at run time, never here.
  * Locking: constants only.
  */
 #ifndef QUIRE_MACHINE_HOST_UFFD_ABI_H
@@ -44,7 +44,7 @@ struct host_uffdio_move {
 	u64 mode;
 	s64 move; /* out: bytes moved, or -errno */
 };
-#define HOST_UFFDIO_MOVE _IOWR(UFFDIO, 0x05, struct host_uffdio_move)
+#define HOST_UFFDIO_MOVE          _IOWR(UFFDIO, 0x05, struct host_uffdio_move)
 #define HOST_MOVE_ALLOW_SRC_HOLES 2ull
 
 #ifndef USERFAULTFD_IOC_NEW
@@ -52,7 +52,7 @@ struct host_uffdio_move {
 #endif
 
 #define HOST_MADV_DONTNEED_LOCKED 24
-#define HOST_MADV_POPULATE_READ 22
+#define HOST_MADV_POPULATE_READ   22
 
 struct host_page_region {
 	u64 start;
@@ -74,7 +74,7 @@ struct host_pm_scan_arg {
 	u64 category_anyof_mask;
 	u64 return_mask;
 };
-#define HOST_PAGEMAP_SCAN _IOWR('f', 16, struct host_pm_scan_arg)
+#define HOST_PAGEMAP_SCAN    _IOWR('f', 16, struct host_pm_scan_arg)
 #define HOST_PAGE_IS_PRESENT 8ull
 
 #endif
