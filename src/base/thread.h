@@ -11,7 +11,7 @@
 
 #include "base/types.h"
 
-#define BASE_MAX_HELD 24
+#define BASE_MAX_HELD 160 /* an eviction batch holds its folios locked */
 
 struct base_thread {
 	u32 id;		      /* (O) small number, unique among live threads */

@@ -240,7 +240,7 @@ static int home_frame_busy(struct fc *c)
 
 int fault_do_anon(struct fc *c)
 {
-	bool zero = !fc_write(c) && machine_has(fc_machine(c), CAP_ZERO_PAGE) &&
+	bool zero = !fc_write(c) && c->q->fault->zero &&
 		    !(c->vf & VM_LOCKED) && !(c->access & ACCESS_REMOTE);
 	unsigned order;
 	struct folio *f;

@@ -21,7 +21,8 @@ int fault_create(struct quire *q)
 	if (!st)
 		return -ENOMEM;
 	q->fault = st;
-	if (machine_has(q->machine, CAP_ZERO_PAGE)) {
+	/* A home frame cannot be shared: there, a page of zeroes is filled like any other. */
+	if (machine_has(q->machine, CAP_ZERO_PAGE) && !machine_has(q->machine, CAP_HOME)) {
 		void *bytes;
 
 		st->zero = phys_alloc(q, 0, 0);
@@ -51,9 +52,9 @@ void fault_register_reclaim(struct quire *q, const struct fault_ops *ops)
 	q->fault->ops = ops;
 }
 
-u64 fault_zero_pfn(struct quire *q)
+struct folio *fault_zero_folio(struct quire *q)
 {
-	return q->fault->zero_pfn;
+	return q->fault->zero;
 }
 
 int fault_install(struct fc *c, u64 va, const u64 *entries, u32 nr, const void *fill,

@@ -57,8 +57,8 @@ void unpin_range(struct quire *q, struct fault_space *fs, struct range r);
  * where it must look again. */
 int must_check fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
 				      u32 access);
-/* The shared zero page's frame, on CAP_ZERO_PAGE machines. */
-u64 fault_zero_pfn(struct quire *q);
+/* The shared zero page, on CAP_ZERO_PAGE machines without home frames; else NULL. */
+struct folio *fault_zero_folio(struct quire *q);
 
 /* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame (CAP_HOME), else from the
  * table's reservation, else anywhere. 0; -EBUSY: the home frame is in use or on its way out, yield and look again; -ENOMEM.

@@ -184,6 +184,7 @@ static void free_batch(struct gather *g, struct gather_batch *b)
 		u32 nr = s & SLOT_NR_NEXT ? (u32)b->slot[++i] : 1;
 
 		folio[n] = folio_head(decode(s));
+		rmap_drop_unused_copy(g->q, folio[n]);
 		refs[n++] = nr;
 		pages += nr;
 		if (pages >= FREE_STEP || n == FREE_FOLIOS) {

@@ -73,6 +73,8 @@ u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 	u32 looked;
 
 	(void)cg; /* one limited group so far: the root; every page counts towards it */
+	/* Pages just faulted in wait in per-CPU batches; they count, and with little memory they are all there is. */
+	lru_drain_all(q);
 	budget = 2 * (lru_size(q, 0, LRU_INACTIVE) + lru_size(q, 0, LRU_ACTIVE)) + 4 * STEP_PAGES;
 	while (freed < nr && scanned < budget) {
 		freed += step(q, 0, &looked);

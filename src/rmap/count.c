@@ -49,3 +49,13 @@ void folio_remove_rmap_pmd(struct quire *q, struct folio *f)
 	(void)q;
 	BUG_ON(a32_fetch_add(&f->entire_mapcount, (u32)-1) == 0);
 }
+
+void rmap_drop_unused_copy(struct quire *q, struct folio *f)
+{
+	if (!folio_test(f, PG_SWAPCACHE) || folio_mapped(f))
+		return;
+	folio_lock(f);
+	if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
+		q->rmap->swap_ops->try_free(q, f);
+	folio_unlock(f);
+}

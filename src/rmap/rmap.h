@@ -50,8 +50,13 @@ struct rmap_space {
 struct rmap_swap_ops {
 	/* An entry is about to name these slots. LOCKING: entry lock. */
 	void (*dup)(struct quire *q, u64 slot, u32 nr);
+	/* The last entry of a folio in the swap cache is gone: its slots go if nothing names them. LOCKING: folio lock. */
+	bool (*try_free)(struct quire *q, struct folio *f);
 };
 void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops);
+/* For whoever is about to drop the references of unmapped entries: a folio that only its stored copy keeps would otherwise linger
+ * until reclaim finds it. LOCKING: takes the folio lock; a reference is held. */
+void rmap_drop_unused_copy(struct quire *q, struct folio *f);
 
 int must_check rmap_create(struct quire *q);
 void rmap_destroy(struct quire *q);

@@ -8,6 +8,7 @@
 struct tally {
 	struct quire *q;
 	struct space *s;
+	struct folio *zero; /* mapped by SPECIAL entries, which count nothing */
 	u64 present;	/* entries that map pages, of all spaces */
 	u64 swaps;	/* swap entries */
 	u64 here, swaps_here; /* of this space */
@@ -62,7 +63,7 @@ static void check_folio(void *ctx, struct folio *f)
 	u32 want = maps + (folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0);
 
 	t->mapcounts += maps;
-	if (machine_has(t->q->machine, CAP_ZERO_PAGE) && folio_pfn(t->q, f) == fault_zero_pfn(t->q))
+	if (t->zero == f)
 		return;
 	/* Pins are the only other references at quiescence. */
 	t->bad += WARN_ON(ref < want || (ref - want) % PIN_BIAS);
@@ -89,13 +90,18 @@ static u64 check_space(struct quire *q, struct space *s, struct tally *t)
 
 u64 quire_check_all(struct quire *q)
 {
-	struct tally t = { .q = q };
+	struct tally t = { .q = q, .zero = fault_zero_folio(q) };
 	u64 bad = 0;
 
 	lru_drain_all(q);
 	mutex_lock(&q->spaces->lock);
-	list_for_each(pos, &q->spaces->all)
-		bad += check_space(q, list_entry(pos, struct space, all), &t);
+	list_for_each(pos, &q->spaces->all) {
+		struct space *s = list_entry(pos, struct space, all);
+
+		space_read_lock(&s->fs.vmas);
+		bad += check_space(q, s, &t);
+		space_read_unlock(&s->fs.vmas);
+	}
 	mutex_unlock(&q->spaces->lock);
 	phys_for_each_folio(q, check_folio, &t);
 	bad += WARN_ON(t.mapcounts != t.present);

@@ -36,20 +36,6 @@ static void mark_resident(struct quire *q, struct space *s, struct range r, bool
 	}
 }
 
-static void count_locked(struct space *s, struct range r, bool lock)
-{
-	while (r.start < r.end) {
-		struct vma *v = vma_find(&s->fs.vmas, r.start);
-		u64 end = min(vma_end(v), r.end), pages = (end - r.start) >> PAGE_SHIFT;
-
-		if (lock && !(vma_flags(v) & VM_LOCKED))
-			s->fs.vmas.locked_pages += pages;
-		if (!lock && (vma_flags(v) & VM_LOCKED))
-			s->fs.vmas.locked_pages -= pages;
-		r.start = end;
-	}
-}
-
 static int change(struct quire *q, struct space *s, u64 start, u64 size, bool lock, bool onfault)
 {
 	u64 at = ALIGN_DOWN(start, PAGE_SIZE);
@@ -64,14 +50,10 @@ static int change(struct quire *q, struct space *s, u64 start, u64 size, bool lo
 	r = mk_range(at, size);
 	space_write_lock(&s->fs.vmas);
 	err = space_covered(s, r);
-	if (!err)
-		count_locked(s, r, lock);
 	if (!err) {
 		u64 set = lock ? VM_LOCKED | (onfault ? VM_LOCKONFAULT : 0) : 0;
 
 		err = vma_change_flags(&s->fs.vmas, r, set, (VM_LOCKED | VM_LOCKONFAULT) & ~set);
-		if (err)
-			count_locked(s, r, !lock);
 	}
 	space_downgrade(&s->fs.vmas);
 	if (!err) {

@@ -79,8 +79,6 @@ static bool grow_in_place(struct remap *r, struct vma *v)
 		m->ops->area_unmap(m, r->s->ms, more, prot);
 		return false;
 	}
-	if (vma_flags(v) & VM_LOCKED)
-		r->s->fs.vmas.locked_pages += range_size(more) >> PAGE_SHIFT;
 	vma_merge_around(&r->s->fs.vmas, v);
 	return true;
 }
@@ -117,8 +115,6 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 		return err;
 	}
 	vma_write_lock(*out);
-	if (vf & VM_LOCKED)
-		r->s->fs.vmas.locked_pages += r->new_size >> PAGE_SHIFT;
 	err = anon_vma_clone(r->q, *out, old);
 	if (err)
 		space_unmap_cut(r->q, r->s, to); /* the caller has reserved for it */

@@ -211,8 +211,6 @@ static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot
 	err = vma_add(&s->fs.vmas, r, vf, r.start >> PAGE_SHIFT, &v);
 	if (err)
 		m->ops->area_unmap(m, s->ms, r, prot);
-	else if (vf & VM_LOCKED)
-		s->fs.vmas.locked_pages += range_size(r) >> PAGE_SHIFT;
 	return err;
 }
 

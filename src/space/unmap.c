@@ -136,8 +136,6 @@ static void unmap_area(struct quire *q, struct space *s, struct gather *g, struc
 	vma_write_lock(v);
 	if (!(vf & VM_FOREIGN))
 		space_zap(q, s, g, r);
-	if (vf & VM_LOCKED)
-		s->fs.vmas.locked_pages -= range_size(r) >> PAGE_SHIFT;
 	/* Reserved by the caller: cannot fail. */
 	BUG_ON(vma_remove(&s->fs.vmas, v));
 	m->ops->area_unmap(m, s->ms, r, (vf & VM_FOREIGN) ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK));
