@@ -51,6 +51,7 @@ int pool_init(struct pool *p, struct quire *q, u64 cap_bytes)
 	p->nr_chunks = p->nr_taken = p->nr_warm = p->nr_discarding = 0;
 	p->next_slab = POOL_CHUNK_SLABS;
 	a64_init(&p->bytes, 0);
+	a64_init(&p->in_use, 0);
 	list_init(&p->warm);
 	list_init(&p->bare);
 	spin_init(&p->lock, LOCK_STORE);
@@ -87,6 +88,7 @@ static void pool_account(struct pool *p)
 
 	lock_assert_held(&p->lock);
 	a64_set(&p->bytes, slabs * POOL_SLAB_BYTES);
+	a64_set(&p->in_use, ((u64)p->nr_taken + p->nr_chunks) * POOL_SLAB_BYTES);
 }
 
 static bool pool_has_room(const struct pool *p, u32 slabs)
@@ -169,34 +171,43 @@ static struct pool_slab *slab_get(struct pool *p, int *err)
 	return s;
 }
 
-/* A slab without live objects goes to the warm list, or back to the system. */
+/* The warm slab that was emptied longest ago, if there are too many of them. */
+static struct pool_slab *warm_excess(struct pool *p)
+{
+	struct pool_slab *s;
+
+	lock_assert_held(&p->lock);
+	if (p->nr_warm <= max(WARM_MIN, p->nr_taken / 16))
+		return NULL;
+	s = list_last(&p->warm, struct pool_slab, link);
+	list_del_init(&s->link);
+	s->state = SLAB_DISCARDING;
+	p->nr_warm--;
+	p->nr_discarding++;
+	return s;
+}
+
+/* A slab without live objects becomes warm; what is too much of these goes back to the system. */
 static void slab_release(struct pool *p, struct pool_slab *s)
 {
 	struct machine *m = p->q->machine;
-	bool discard;
 
 	spin_lock(&p->lock);
 	BUG_ON(s->state != SLAB_TAKEN);
+	s->state = SLAB_WARM;
+	list_add(&s->link, &p->warm);
 	p->nr_taken--;
-	discard = p->nr_warm >= max(WARM_MIN, p->nr_taken / 16);
-	if (discard) {
-		s->state = SLAB_DISCARDING;
-		p->nr_discarding++;
-	} else {
-		s->state = SLAB_WARM;
-		p->nr_warm++;
-		list_add(&s->link, &p->warm);
+	p->nr_warm++;
+	pool_account(p);
+	while ((s = warm_excess(p))) {
+		spin_unlock(&p->lock);
+		m->ops->mem_discard(m, slab_bytes(p, s), POOL_SLAB_BYTES);
+		spin_lock(&p->lock);
+		s->state = SLAB_BARE;
+		p->nr_discarding--;
+		list_add(&s->link, &p->bare);
+		pool_account(p);
 	}
-	pool_account(p);
-	spin_unlock(&p->lock);
-	if (!discard)
-		return;
-	m->ops->mem_discard(m, slab_bytes(p, s), POOL_SLAB_BYTES);
-	spin_lock(&p->lock);
-	s->state = SLAB_BARE;
-	p->nr_discarding--;
-	list_add(&s->link, &p->bare);
-	pool_account(p);
 	spin_unlock(&p->lock);
 }
 

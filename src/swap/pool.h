@@ -65,6 +65,7 @@ struct pool {
 	struct list warm;  /* (lock) */
 	struct list bare;  /* (lock) */
 	a64_t bytes;       /* what invariant 1 counts; written under lock */
+	a64_t in_use;      /* the same without slabs that are kept though empty */
 	struct pool_class cls[POOL_NR_CLASSES];
 };
 
@@ -80,6 +81,10 @@ void pool_count(struct pool *p, u64 *pages, u64 *bytes);
 static inline u64 pool_bytes(const struct pool *p)
 {
 	return a64_read(&p->bytes);
+}
+static inline u64 pool_in_use(const struct pool *p)
+{
+	return a64_read(&p->in_use);
 }
 u64 pool_check(struct pool *p, u64 pages);
 

@@ -84,7 +84,7 @@ struct store_ops {
 	void (*read)(struct store *s, struct swap_load **loads, u32 n);
 	void (*free)(struct store *s, u64 data);
 	void (*stats)(struct store *s, struct store_stats *out);
-	/* Bytes taken from the system, without a lock: asked for at every fault. */
+	/* Bytes in use, without a lock: asked for at every fault. */
 	u64 (*held)(struct store *s);
 	/* Housekeeping where sleeping is allowed: give room back to the system. NULL: none. */
 	void (*maintain)(struct store *s);
@@ -102,7 +102,7 @@ struct store {
 	bool slow;                   /* (C) reading needs I/O */
 	u64 cap_bytes;               /* (C) 0: none */
 	a64_t writes, reads, full, errors;
-	a32_t refused; /* the last attempt to grow met the end of the system's room */
+	a32_t refused; /* the system had no more room at the last attempt to grow */
 };
 
 /* ---- contexts (swap_ctx.c) ---- */

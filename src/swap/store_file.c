@@ -162,6 +162,8 @@ static void file_stored(struct store_file *f, struct swap_page *p, u64 block)
 	p->bytes = PAGE_SIZE;
 	p->state = PAGE_STORED;
 	p->err = 0;
+	if (unlikely(a32_read(&f->s.refused)))
+		a32_set(&f->s.refused, 0);
 }
 
 /* n pages into n consecutive blocks with one transfer; when that fails, page by page. */

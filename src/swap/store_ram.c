@@ -42,6 +42,8 @@ static void ram_put(struct store_ram *r, struct swap_ctx *ctx, struct swap_page 
 		a32_set(&r->s.refused, p->err == -ENOMEM);
 		return;
 	}
+	if (unlikely(a32_read(&r->s.refused)))
+		a32_set(&r->s.refused, 0);
 	memcpy(obj, bytes, len);
 	DEBUG_ON(!stored_matches(r, ctx, p, obj, len));
 	p->kind = r->s.kind;
@@ -126,7 +128,7 @@ static void ram_stats(struct store *s, struct store_stats *out)
 
 static u64 ram_held(struct store *s)
 {
-	return pool_bytes(&ram_of(s)->pool);
+	return pool_in_use(&ram_of(s)->pool);
 }
 
 static u64 ram_check(struct store *s, u64 pages)
