@@ -328,7 +328,6 @@ static int swapin_read(struct fc *c, u64 entry)
 		return r;
 	a64_set(&c->v->last_fault, c->va + mapped * PAGE_SIZE);
 	stat_inc(c->q, STAT_FAULT_MAJOR);
-	stat_add(c->q, STAT_SWAP_IN_PAGES, mapped);
 	stat_add(c->q, STAT_SWAP_READAHEAD_PAGES, mapped - 1);
 	return FAULT_DONE;
 }
