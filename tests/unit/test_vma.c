@@ -576,6 +576,37 @@ static void test_lock_rcu(void **state)
 	space_write_lock(&s);
 }
 
+/*
+ * A reader that found an area and was late: what it found has been split, or removed, and the write
+ * section is over. (No callback has run, so the old map and the area are still there.)
+ */
+static void test_late_reader(void **state)
+{
+	struct vma *v;
+	void *old;
+
+	(void)state;
+	draw("aaaa");
+	v = vma_find(&s, page_va(0));
+	old = aptr_read(&s.map.root);
+	assert_int_equal(vma_split(&s, page_va(2)), 0);
+	space_write_unlock(&s);
+	void *now = aptr_xchg(&s.map.root, old);
+
+	lock_outside(1, v, false);
+	lock_outside(3, NULL, true);
+	aptr_set(&s.map.root, now);
+	lock_outside(3, rangemap_find(&s.map, page_va(3)), false);
+	space_write_lock(&s);
+	old = aptr_read(&s.map.root);
+	assert_int_equal(vma_remove(&s, v), 0);
+	space_write_unlock(&s);
+	now = aptr_xchg(&s.map.root, old);
+	lock_outside(1, NULL, true);
+	aptr_set(&s.map.root, now);
+	space_write_lock(&s);
+}
+
 static void add_over(void *arg)
 {
 	struct vma *v;
@@ -614,6 +645,7 @@ int main(void)
 		TEST(test_holes_and_bounds),
 		TEST(test_counts),
 		TEST(test_lock_rcu),
+		TEST(test_late_reader),
 		TEST(test_mistakes_are_bugs),
 	};
 
