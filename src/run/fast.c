@@ -7,6 +7,7 @@
  * These are cancellation points as they are natively: while the call is made, cancellation is
  * asynchronous in programs with several threads.
  */
+#undef _FILE_OFFSET_BITS /* pread and pread64 are two symbols here */
 #include "run/run.h"
 
 #include <poll.h>

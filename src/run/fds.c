@@ -98,6 +98,8 @@ long run_core_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	if (nr == SYS_close)
 		forget((s32)a);
 	r = run_syscall(nr, a, b, c, d, e, f);
+	if (r >= 0 && nr == SYS_fcntl && (b == F_DUPFD_CLOEXEC || b == F_DUPFD))
+		remember((s32)r); /* the core moves it itself */
 	return r >= 0 && opens(nr) ? run_fd_own((int)r) : r;
 }
 
