@@ -63,13 +63,17 @@ static void own_files(char *spec, size_t size)
 	snprintf(spec, size, "%s", out);
 }
 
+/*
+ * No background thread: the C library would take the program for one with several threads (slower
+ * locks and reference counts, calls that only single-threaded programs may make), and starting one in a
+ * forked child needs malloc's lock, which fork holds.
+ */
 static int open_core(char *msg, size_t msg_size)
 {
 	char swap[RUN_SPEC_MAX + 64];
 	struct quire_options opt = {
 		.size = sizeof(opt),
 		.ram_bytes = run.config.ram,
-		.background = 1,
 		.syscall = run_core_syscall,
 	};
 	int e;
