@@ -88,6 +88,10 @@ struct store_ops {
 	u64 (*held)(struct store *s);
 	/* Housekeeping where sleeping is allowed: give room back to the system. NULL: none. */
 	void (*maintain)(struct store *s);
+	/* Around fork, with nobody else in the core. NULL: the store is memory, the kernel copies
+	 * it. */
+	int (*fork_prepare)(struct store *s);
+	void (*forked_child)(struct store *s);
 	/* Broken invariants; `pages` handles are in use by slots. Quiescence. */
 	u64 (*check)(struct store *s, u64 pages);
 	void (*destroy)(struct store *s);

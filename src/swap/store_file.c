@@ -2,43 +2,55 @@
 #include "base/assert.h"
 #include "base/inject.h"
 #include "machine/machine.h"
+#include "swap/file_map.h"
 #include "swap/store.h"
 
 #include <string.h>
 
 /*
- * A file of 4 KiB blocks. A handle is a block number + 1. Three states of a block, two bits:
+ * A store in a file. A handle is (number of the file << 40) | (block + 1).
  *
- *   fresh (live 0, stale 0) -[alloc]-> live (1, 0) -[free]-> stale (0, 1) -[alloc]-> live
- *   stale -[punch: live set meanwhile, so that nobody writes it]-> punching (1, 1) -> fresh
- *
- * Stale blocks still take room on the disk; runs of them are punched once there are many.
+ * Why files, not one file: after a fork parent and child share what is open, and each goes on with
+ * its own copy of the maps. So a child never writes, punches or reuses anything in the files that
+ * it
+ * inherited: it only reads them, and at its first write opens a file of its own beside the first.
+ * The parent freezes what is live (file_map.h) and goes on in the same file; when too much of it is
+ * lost to forks, it changes to a new one as well. A file is closed when nothing live is left in it.
+ * The size given bounds what is live in all files of a process together.
  */
-#define MAX_BLOCKS  (1ull << 28) /* 1 TiB where the file has no size of its own */
-#define BLOCK_BYTES PAGE_SIZE
-#define PUNCH_AT    4096u /* stale blocks (16 MiB) that are worth punching */
-#define PUNCH_RUN   16u   /* shorter runs stay until they are written again */
-#define PUNCH_ONCE  64u   /* runs punched in one go: it is done on somebody's way */
-#define GOOD_RUN    8u    /* a free run of this length is taken without looking for a longer one */
-#define MAX_LOOKS   128u  /* free runs looked at for a good one */
+#define MAX_BLOCKS   (1ull << 28) /* 1 TiB where the file has no size of its own */
+#define BLOCK_BYTES  PAGE_SIZE
+#define FILES        16u
+#define FILE_SHIFT   40
+#define BLOCK_MASK   (BIT(FILE_SHIFT) - 1)
+#define PUNCH_AT     4096u        /* stale blocks (16 MiB) that are worth punching */
+#define PUNCH_ONCE   64u          /* runs punched in one go: it is done on somebody's way */
+#define LOST_MOST    (1ull << 18) /* blocks (1 GiB) lost to forks after which a new file pays */
+#define SUFFIX       ".quire-"
+#define SUFFIX_BYTES (sizeof(SUFFIX) - 1 + 16)
+
+struct swap_file {
+	a32_t handle;        /* (lock to write) the machine's + 1; 0: none */
+	bool own;            /* (lock) not inherited through a fork: may be written */
+	struct file_map map; /* (lock) */
+};
 
 struct store_file {
 	struct store s;
 	struct swap_ctxs *ctxs; /* (C) */
-	int handle;             /* (C) the machine's */
-	u64 nr_blocks;          /* (C) */
-	size_t map_bytes;       /* (C) of one bitmap */
+	u64 nr_blocks;          /* (C) bound on live blocks */
+	u64 size;               /* (C) as asked for; 0: none */
+	char *path;             /* (C) then room for a suffix */
+	size_t path_bytes;      /* (C) without both */
 	struct spin lock;       /* LOCK_STORE */
-	u64 *live;              /* (lock) */
-	u64 *stale;             /* (lock) */
-	u64 hint;               /* (lock) where the next search starts */
-	u64 nr_live;            /* (lock) */
-	u64 nr_stale;           /* (lock) */
-	a64_t live_bytes;       /* nr_live for readers without the lock */
-	u64 end;                /* (lock) no block from here on was ever live */
+	u32 cur;                /* (lock) the file that is written */
+	bool shut;              /* (lock) no file to write can be had */
+	u64 fork_id;            /* (lock) differs in every process */
+	u64 nr_live;            /* (lock) in all files */
 	u64 punch_at;           /* (lock) stale blocks at which to punch next */
 	a32_t punch_due;        /* there are as many; written under lock */
-	u64 punch_pos;          /* (lock) where the search for stale runs goes on */
+	a64_t live_bytes;       /* nr_live for readers without the lock */
+	struct swap_file file[FILES];
 };
 
 static struct store_file *file_of(struct store *s)
@@ -46,118 +58,184 @@ static struct store_file *file_of(struct store *s)
 	return container_of(s, struct store_file, s);
 }
 
-static bool bit_get(const u64 *map, u64 n)
+/* ---- files; LOCKING: store lock (opening and closing are rare) ---- */
+
+static bool is_open(const struct swap_file *x)
 {
-	return map[n / 64] & BIT(n % 64);
+	return a32_read(&x->handle) != 0;
 }
 
-static void bit_set(u64 *map, u64 n)
+static void close_file(struct store_file *f, struct swap_file *x)
 {
-	map[n / 64] |= BIT(n % 64);
+	struct machine *m = f->s.q->machine;
+
+	if (is_open(x))
+		m->ops->file_close(m, (int)a32_read(&x->handle) - 1);
+	a32_set(&x->handle, 0);
+	file_map_fini(&x->map, m);
 }
 
-static void bit_clear(u64 *map, u64 n)
+static int open_file(struct store_file *f, struct swap_file *x, const char *path, u64 *size)
 {
-	map[n / 64] &= ~BIT(n % 64);
-}
+	struct machine *m = f->s.q->machine;
+	int h = m->ops->file_open(m, path, size), err;
 
-/* First block in [from, to) whose live bit is clear, or `to`. */
-static u64 next_free(const struct store_file *f, u64 from, u64 to)
-{
-	while (from < to) {
-		u64 word = ~f->live[from / 64] >> (from % 64);
-
-		if (word)
-			return min(to, from + (u64)__builtin_ctzll(word));
-		from = ALIGN_DOWN(from, 64ull) + 64;
+	if (h < 0)
+		return h;
+	err = -EINVAL;
+	if (!*size || *size >= BLOCK_BYTES)
+		err = file_map_init(&x->map, m,
+				    *size ? min(*size / BLOCK_BYTES, MAX_BLOCKS) : MAX_BLOCKS);
+	if (err) {
+		m->ops->file_close(m, h);
+		return err;
 	}
-	return to;
+	x->own = true;
+	a32_set_release(&x->handle, (u32)h + 1);
+	return 0;
 }
 
-/* Best free run for `want` blocks in [from, to): the first that is long enough, else the longest.
+static u64 mix(u64 x)
+{
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+	return x ^ (x >> 31);
+}
+
+/*
+ * A file beside the first, under a name that nobody else has: the machine unlinks it at once. A
+ * name below /dev would be a file in memory. Returns its number or -1.
  */
-static u32 find_run(const struct store_file *f, u64 from, u64 to, u32 want, u64 *start)
+static int next_file(struct store_file *f)
 {
-	u32 best = 0, looks = 0;
+	u64 size = f->nr_blocks * BLOCK_BYTES, id;
+	char *end = f->path + f->path_bytes;
+	int n = 0, err;
 
-	while (looks++ < MAX_LOOKS && (from = next_free(f, from, to)) < to) {
-		u32 len = 1;
-
-		while (len < want && from + len < to && !bit_get(f->live, from + len))
-			len++;
-		if (len > best) {
-			best = len;
-			*start = from;
-			if (best >= min(want, GOOD_RUN))
-				break;
-		}
-		from += len;
-	}
-	return best;
+	lock_assert_held(&f->lock);
+	if (!strncmp(f->path, "/dev/", 5))
+		return -1;
+	while (n < (int)FILES && is_open(&f->file[n]))
+		n++;
+	if (n == (int)FILES)
+		return -1;
+	f->fork_id = mix(f->fork_id + 1);
+	id = f->fork_id;
+	memcpy(end, SUFFIX, sizeof(SUFFIX) - 1);
+	for (u32 i = 0; i < 16; i++, id >>= 4)
+		end[sizeof(SUFFIX) - 1 + i] = "0123456789abcdef"[id & 15];
+	end[SUFFIX_BYTES] = 0;
+	if (!f->size)
+		size = 0;
+	err = open_file(f, &f->file[n], f->path, &size);
+	*end = 0;
+	return err ? -1 : n;
 }
 
-/* Up to `want` consecutive blocks; how many (0: full) and *start. LOCKING: takes LOCK_STORE. */
-static u32 file_alloc(struct store_file *f, u32 want, u64 *start)
+/* The file to write, or NULL. */
+static struct swap_file *write_file(struct store_file *f)
 {
-	u64 other = 0;
-	u32 n, m;
+	struct swap_file *x = &f->file[f->cur];
+	int n;
+
+	lock_assert_held(&f->lock);
+	if (is_open(x) && x->own)
+		return x;
+	if (f->shut)
+		return NULL;
+	n = next_file(f);
+	if (n < 0) {
+		f->shut = true;
+		a32_set(&f->s.refused, 1);
+		return NULL;
+	}
+	f->cur = (u32)n;
+	return &f->file[n];
+}
+
+/* Go on in a new file: too much of the present one is lost to forks. */
+static bool rotate(struct store_file *f)
+{
+	struct swap_file *old = &f->file[f->cur];
+	int n = next_file(f);
+
+	if (n < 0)
+		return false;
+	f->cur = (u32)n;
+	if (!old->map.nr_live)
+		close_file(f, old);
+	return true;
+}
+
+static void count_live(struct store_file *f, u64 live)
+{
+	f->nr_live = live;
+	a64_set(&f->live_bytes, live * BLOCK_BYTES);
+}
+
+/* Up to `want` consecutive blocks as handles *data, *data + 1...; 0: full. */
+static u32 file_alloc(struct store_file *f, u32 want, u64 *data)
+{
+	struct swap_file *x;
+	u64 block = 0;
+	u32 n = 0;
 
 	spin_lock(&f->lock);
-	n = find_run(f, f->hint, f->nr_blocks, want, start);
-	if (n < min(want, GOOD_RUN)) {
-		m = find_run(f, 0, min(f->hint + want, f->nr_blocks), want, &other);
-		if (m > n) {
-			n = m;
-			*start = other;
-		}
-	}
-	for (u32 i = 0; i < n; i++) {
-		bit_set(f->live, *start + i);
-		if (bit_get(f->stale, *start + i)) {
-			bit_clear(f->stale, *start + i);
-			f->nr_stale--;
-		}
-	}
-	f->nr_live += n;
-	a64_set(&f->live_bytes, f->nr_live * PAGE_SIZE);
-	f->hint = *start + n < f->nr_blocks && n ? *start + n : 0;
-	f->end = n ? max(f->end, *start + n) : f->end;
+	x = write_file(f);
+	want = (u32)min((u64)want, f->nr_blocks - f->nr_live);
+	if (x && want)
+		n = file_map_alloc(&x->map, want, &block);
+	if (!n && x && want && x->map.nr_lost && rotate(f))
+		n = file_map_alloc(&f->file[f->cur].map, want, &block);
+	count_live(f, f->nr_live + n);
+	*data = ((u64)f->cur << FILE_SHIFT) + block + 1;
 	spin_unlock(&f->lock);
 	return n;
 }
 
-static void file_release(struct store_file *f, u64 block)
+static void file_release(struct store_file *f, u64 data)
 {
+	u64 n = data >> FILE_SHIFT;
+	struct swap_file *x;
+
+	BUG_ON(n >= FILES || !(data & BLOCK_MASK));
+	x = &f->file[n];
 	spin_lock(&f->lock);
-	BUG_ON(block >= f->nr_blocks || !bit_get(f->live, block) || bit_get(f->stale, block));
-	bit_clear(f->live, block);
-	bit_set(f->stale, block);
-	f->nr_live--;
-	a64_set(&f->live_bytes, f->nr_live * PAGE_SIZE);
-	if (++f->nr_stale == f->punch_at)
+	file_map_free(&x->map, (data & BLOCK_MASK) - 1);
+	count_live(f, f->nr_live - 1);
+	if (!x->map.nr_live && (n != f->cur || !x->own)) {
+		close_file(f, x);
+		f->shut = false; /* there is a number free again */
+	} else if (n == f->cur && x->map.nr_stale == f->punch_at) {
 		a32_set(&f->punch_due, 1);
+	}
 	spin_unlock(&f->lock);
 }
 
-static void file_failed(struct store_file *f, struct swap_page *p, u64 block, int err)
+/* ---- writing ---- */
+
+static void file_failed(struct store_file *f, struct swap_page *p, u64 data, int err)
 {
-	file_release(f, block);
+	file_release(f, data);
 	p->err = err;
 	a64_add(err == -ENOSPC ? &f->s.full : &f->s.errors, 1);
 	if (err == -ENOSPC)
 		a32_set(&f->s.refused, 1);
 }
 
-static int file_put(struct store_file *f, const void *buf, u32 n, u64 block)
+/* A file with live blocks is not closed, so its handle needs no lock. */
+static int file_put(struct store_file *f, const void *buf, u32 n, u64 data)
 {
 	struct machine *m = f->s.q->machine;
+	int h = (int)a32_read_acquire(&f->file[data >> FILE_SHIFT].handle) - 1;
 
-	return m->ops->file_write(m, f->handle, buf, n * BLOCK_BYTES, block * BLOCK_BYTES);
+	return m->ops->file_write(m, h, buf, n * BLOCK_BYTES,
+				  ((data & BLOCK_MASK) - 1) * BLOCK_BYTES);
 }
 
-static void file_stored(struct store_file *f, struct swap_page *p, u64 block)
+static void file_stored(struct store_file *f, struct swap_page *p, u64 data)
 {
-	p->data = block + 1;
+	p->data = data;
 	p->kind = f->s.kind;
 	p->bytes = PAGE_SIZE;
 	p->state = PAGE_STORED;
@@ -168,7 +246,7 @@ static void file_stored(struct store_file *f, struct swap_page *p, u64 block)
 
 /* n pages into n consecutive blocks with one transfer; when that fails, page by page. */
 static void file_write_run(struct store_file *f, struct swap_ctx *ctx, struct swap_page **run,
-			   u32 n, u64 block)
+			   u32 n, u64 data)
 {
 	const void *buf = run[0]->src;
 	bool joined = true;
@@ -181,16 +259,16 @@ static void file_write_run(struct store_file *f, struct swap_ctx *ctx, struct sw
 			memcpy(ctx->io + i * PAGE_SIZE, run[i]->src, PAGE_SIZE);
 		buf = ctx->io;
 	}
-	err = file_put(f, buf, n, block);
+	err = file_put(f, buf, n, data);
 	for (u32 i = 0; i < n; i++) {
 		if (err && n > 1)
-			run[i]->err = file_put(f, run[i]->src, 1, block + i);
+			run[i]->err = file_put(f, run[i]->src, 1, data + i);
 		else
 			run[i]->err = err;
 		if (run[i]->err)
-			file_failed(f, run[i], block + i, run[i]->err);
+			file_failed(f, run[i], data + i, run[i]->err);
 		else
-			file_stored(f, run[i], block + i);
+			file_stored(f, run[i], data + i);
 	}
 }
 
@@ -200,7 +278,7 @@ static void file_write(struct store *s, struct swap_ctx *ctx, struct swap_page *
 	struct store_file *f = file_of(s);
 	struct swap_page *todo[SWAP_BATCH];
 	u32 nr = 0, at = 0, stored = 0;
-	u64 block = 0;
+	u64 data = 0;
 
 	if (raw)
 		return; /* it stored whole pages in the first place */
@@ -215,11 +293,11 @@ static void file_write(struct store *s, struct swap_ctx *ctx, struct swap_page *
 		todo[nr++] = &pages[i];
 	}
 	while (at < nr) {
-		u32 got = file_alloc(f, nr - at, &block);
+		u32 got = file_alloc(f, nr - at, &data);
 
 		if (!got)
 			break;
-		file_write_run(f, ctx, todo + at, got, block);
+		file_write_run(f, ctx, todo + at, got, data);
 		at += got;
 	}
 	for (u32 i = 0; i < at; i++)
@@ -231,11 +309,14 @@ static void file_write(struct store *s, struct swap_ctx *ctx, struct swap_page *
 	a64_add(&s->writes, stored);
 }
 
-/* Loads [0, n) name consecutive blocks. Returns the number of errors. */
+/* ---- reading ---- */
+
+/* Loads [0, n) name consecutive blocks of one file. Returns the number of errors. */
 static u32 file_read_run(struct store_file *f, struct swap_load **loads, u32 n)
 {
 	struct machine *m = f->s.q->machine;
-	u64 offset = (loads[0]->data - 1) * BLOCK_BYTES;
+	int h = (int)a32_read_acquire(&f->file[loads[0]->data >> FILE_SHIFT].handle) - 1;
+	u64 offset = ((loads[0]->data & BLOCK_MASK) - 1) * BLOCK_BYTES;
 	struct swap_ctx *ctx = NULL;
 	u8 *buf = loads[0]->buf;
 	bool joined = true;
@@ -248,10 +329,10 @@ static u32 file_read_run(struct store_file *f, struct swap_load **loads, u32 n)
 		ctx = swap_ctx_get(f->ctxs);
 		buf = ctx->io;
 	}
-	err = m->ops->file_read(m, f->handle, buf, n * BLOCK_BYTES, offset);
+	err = m->ops->file_read(m, h, buf, n * BLOCK_BYTES, offset);
 	for (u32 i = 0; i < n; i++) {
 		if (err && n > 1)
-			loads[i]->err = m->ops->file_read(m, f->handle, loads[i]->buf, BLOCK_BYTES,
+			loads[i]->err = m->ops->file_read(m, h, loads[i]->buf, BLOCK_BYTES,
 							  offset + i * BLOCK_BYTES);
 		else
 			loads[i]->err = err;
@@ -266,6 +347,14 @@ static u32 file_read_run(struct store_file *f, struct swap_load **loads, u32 n)
 	return errors;
 }
 
+/* False: never was a handle of this store (an old or torn read). */
+static bool handle_is_sane(struct store_file *f, u64 data)
+{
+	u64 n = data >> FILE_SHIFT, block = data & BLOCK_MASK;
+
+	return n < FILES && is_open(&f->file[n]) && block && block <= MAX_BLOCKS;
+}
+
 static void file_read(struct store *s, struct swap_load **loads, u32 n)
 {
 	struct store_file *f = file_of(s);
@@ -274,7 +363,7 @@ static void file_read(struct store *s, struct swap_load **loads, u32 n)
 	while (at < n) {
 		u32 len = 1;
 
-		if (!loads[at]->data || loads[at]->data > f->nr_blocks ||
+		if (!handle_is_sane(f, loads[at]->data) ||
 		    inject_fail(s->q->inject, INJECT_STORE_READ)) {
 			loads[at++]->err = -EIO;
 			errors++;
@@ -293,51 +382,15 @@ static void file_read(struct store *s, struct swap_load **loads, u32 n)
 
 static void file_free(struct store *s, u64 data)
 {
-	file_release(file_of(s), data - 1);
+	file_release(file_of(s), data);
 	if (unlikely(a32_read(&s->refused)))
 		a32_set(&s->refused, 0);
 }
 
-/* A run of at least PUNCH_RUN stale blocks from `from` on, marked as being punched; 0: none. */
-static u32 punch_begin(struct store_file *f, u64 from, u64 *start)
-{
-	u32 len = 0;
-
-	lock_assert_held(&f->lock);
-	for (u64 b = from; b < f->end; b++) {
-		if (!f->stale[b / 64] && !len) {
-			b |= 63;
-			continue;
-		}
-		if (bit_get(f->stale, b) && !bit_get(f->live, b)) {
-			if (!len++)
-				*start = b;
-			if (len < 512 && b + 1 < f->end)
-				continue;
-		}
-		if (len >= PUNCH_RUN)
-			break;
-		len = 0;
-	}
-	if (len < PUNCH_RUN)
-		return 0;
-	for (u32 i = 0; i < len; i++)
-		bit_set(f->live, *start + i);
-	return len;
-}
-
-static void punch_end(struct store_file *f, u64 start, u32 len)
-{
-	for (u32 i = 0; i < len; i++) {
-		bit_clear(f->live, start + i);
-		bit_clear(f->stale, start + i);
-	}
-	f->nr_stale -= len;
-}
-
 /*
  * Give stale runs back to the file system. The next round waits for as many more stale blocks as
- * are left over now, so that scattered ones are not searched again and again.
+ * are left over now, so that scattered ones are not searched again and again. The file stays open:
+ * it is the one that is written.
  */
 static void file_maintain(struct store *s)
 {
@@ -350,21 +403,59 @@ static void file_maintain(struct store *s)
 		return;
 	spin_lock(&f->lock);
 	for (u32 i = 0; i < PUNCH_ONCE; i++) {
-		len = punch_begin(f, f->punch_pos, &start);
+		struct swap_file *x = &f->file[f->cur];
+
+		len = is_open(x) && x->own ? file_map_punch_begin(&x->map, &start) : 0;
 		if (!len) {
-			f->punch_pos = 0;
-			f->punch_at = f->nr_stale + PUNCH_AT;
+			f->punch_at = x->map.nr_stale + PUNCH_AT;
 			a32_set(&f->punch_due, 0);
 			break;
 		}
-		f->punch_pos = start + len;
 		spin_unlock(&f->lock);
-		m->ops->file_punch(m, f->handle, len * BLOCK_BYTES, start * BLOCK_BYTES);
+		m->ops->file_punch(m, (int)a32_read(&x->handle) - 1, len * BLOCK_BYTES,
+				   start * BLOCK_BYTES);
 		spin_lock(&f->lock);
-		punch_end(f, start, len);
+		file_map_punch_end(&x->map, start, len);
 	}
 	spin_unlock(&f->lock);
 }
+
+/* ---- forks; LOCKING: nobody else is in the core ---- */
+
+static int file_fork_prepare(struct store *s)
+{
+	struct store_file *f = file_of(s);
+	struct swap_file *x = &f->file[f->cur];
+	int err = 0;
+
+	spin_lock(&f->lock);
+	if (is_open(x) && x->own) {
+		err = file_map_freeze(&x->map, s->q->machine);
+		/* Without another file the store goes on in this one. */
+		if (!err && x->map.nr_lost > min(x->map.nr_blocks / 2, LOST_MOST))
+			rotate(f);
+	}
+	spin_unlock(&f->lock);
+	return err;
+}
+
+static void file_forked_child(struct store *s)
+{
+	struct store_file *f = file_of(s);
+
+	spin_lock(&f->lock);
+	f->fork_id = mix(~f->fork_id);
+	f->shut = false;
+	a32_set(&f->punch_due, 0);
+	for (u32 n = 0; n < FILES; n++) {
+		f->file[n].own = false;
+		if (is_open(&f->file[n]) && !f->file[n].map.nr_live)
+			close_file(f, &f->file[n]);
+	}
+	spin_unlock(&f->lock);
+}
+
+/* ---- the rest ---- */
 
 static void file_stats(struct store *s, struct store_stats *out)
 {
@@ -373,7 +464,11 @@ static void file_stats(struct store *s, struct store_stats *out)
 	spin_lock(&f->lock);
 	out->pages = f->nr_live;
 	out->stored_bytes = f->nr_live * PAGE_SIZE;
-	out->pool_bytes = (f->nr_live + f->nr_stale) * PAGE_SIZE;
+	for (u32 n = 0; n < FILES; n++) {
+		const struct file_map *map = &f->file[n].map;
+
+		out->pool_bytes += (map->nr_live + map->nr_stale + map->nr_lost) * BLOCK_BYTES;
+	}
 	spin_unlock(&f->lock);
 }
 
@@ -385,29 +480,27 @@ static u64 file_held(struct store *s)
 static u64 file_check(struct store *s, u64 pages)
 {
 	struct store_file *f = file_of(s);
-	u64 live = 0, stale = 0, both = 0;
+	u64 bad = 0, live = 0;
 
-	for (u64 w = 0; w < f->map_bytes / 8 && w * 64 < f->end; w++) {
-		live += (u64)__builtin_popcountll(f->live[w]);
-		stale += (u64)__builtin_popcountll(f->stale[w]);
-		both += (f->live[w] & f->stale[w]) != 0;
+	for (u32 n = 0; n < FILES; n++) {
+		if (!is_open(&f->file[n]))
+			continue;
+		bad += file_map_check(&f->file[n].map);
+		live += f->file[n].map.nr_live;
+		bad += WARN_ON(n != f->cur && !f->file[n].map.nr_live);
 	}
-	return WARN_ON(live != f->nr_live) + WARN_ON(stale != f->nr_stale) + WARN_ON(both) +
-	       WARN_ON(live != pages);
+	return bad + WARN_ON(live != f->nr_live) + WARN_ON(live != pages);
 }
 
 static void file_destroy(struct store *s)
 {
 	struct store_file *f = file_of(s);
-	struct machine *m = s->q->machine;
 
-	if (f->live)
-		m->ops->mem_unmap(m, f->live, f->map_bytes);
-	if (f->stale)
-		m->ops->mem_unmap(m, f->stale, f->map_bytes);
-	if (f->handle >= 0)
-		m->ops->file_close(m, f->handle);
+	for (u32 n = 0; n < FILES; n++)
+		close_file(f, &f->file[n]);
 	store_free_name(s);
+	if (f->path)
+		arena_free(s->q->arena, f->path, f->path_bytes + SUFFIX_BYTES + 1);
 	arena_free(s->q->arena, f, sizeof(*f));
 }
 
@@ -418,25 +511,32 @@ static const struct store_ops file_ops = {
 	.stats = file_stats,
 	.held = file_held,
 	.maintain = file_maintain,
+	.fork_prepare = file_fork_prepare,
+	.forked_child = file_forked_child,
 	.check = file_check,
 	.destroy = file_destroy,
 };
 
-static int file_open(struct store_file *f, const char *path, u64 size)
+static int file_begin(struct store_file *f, const char *path, u64 size)
 {
-	struct machine *m = f->s.q->machine;
+	struct quire *q = f->s.q;
+	int err = store_set_name(&f->s, "file:", path);
 
-	f->handle = m->ops->file_open(m, path, &size);
-	if (f->handle < 0)
-		return f->handle;
-	f->nr_blocks = size ? min(size / BLOCK_BYTES, MAX_BLOCKS) : MAX_BLOCKS;
-	if (!f->nr_blocks)
-		return -EINVAL;
+	if (err)
+		return err;
+	f->path_bytes = strlen(path);
+	f->path = arena_alloc(q->arena, f->path_bytes + SUFFIX_BYTES + 1);
+	if (!f->path)
+		return -ENOMEM;
+	memcpy(f->path, path, f->path_bytes + 1);
+	f->fork_id = q->machine->ops->random(q->machine);
+	err = open_file(f, &f->file[0], path, &size);
+	if (err)
+		return err;
+	f->nr_blocks = f->file[0].map.nr_blocks;
+	f->size = size;
 	f->s.cap_bytes = size ? f->nr_blocks * BLOCK_BYTES : 0;
-	f->map_bytes = ALIGN_UP((f->nr_blocks + 7) / 8, PAGE_SIZE);
-	f->live = m->ops->mem_map(m, f->map_bytes);
-	f->stale = m->ops->mem_map(m, f->map_bytes);
-	return f->live && f->stale ? 0 : -ENOMEM;
+	return 0;
 }
 
 int store_file_create(struct quire *q, struct swap_ctxs *ctxs, const char *path, u64 size,
@@ -451,12 +551,9 @@ int store_file_create(struct quire *q, struct swap_ctxs *ctxs, const char *path,
 	f->s.q = q;
 	f->s.slow = true;
 	f->ctxs = ctxs;
-	f->handle = -1;
 	f->punch_at = PUNCH_AT;
 	spin_init(&f->lock, LOCK_STORE);
-	err = store_set_name(&f->s, "file:", path);
-	if (!err)
-		err = file_open(f, path, size);
+	err = file_begin(f, path, size);
 	if (err) {
 		file_destroy(&f->s);
 		return err;

@@ -101,6 +101,15 @@ u32 swap_read(struct quire *q, const u64 *slots, u32 n, void *const *bufs, int *
 /* True when reading this slot needs I/O (a file): then readahead pays differently. */
 bool swap_slot_is_slow(struct quire *q, u64 slot);
 
+/* ---- fork (home frames: the kernel copies the memory, so parent and child share the stores'
+ * files) ---- Before: in the parent, the gate closed. What is in files now stays readable for the
+ * child, whatever the parent does later. 0; -ENOMEM: do not fork. Harmless when the fork then
+ * fails. */
+int must_check swap_fork_prepare(struct quire *q);
+/* In the child, before it does anything else here: it reads the files that it shares with its
+ * parent and writes to files of its own, opened at its first write to them. */
+void swap_forked_child(struct quire *q);
+
 /* 0 or number of broken invariants at quiescence. */
 u64 swap_check(struct quire *q);
 

@@ -425,16 +425,15 @@ static void lives(const char *spec, bool failures)
 		pthread_join(w[i].id, NULL);
 	for (int p = 0; p < NR_INJECT_POINTS; p++)
 		inject_off(&run->e->inject, (enum inject_point)p);
-	print_message(
-		"%s%s: seed %#llx: %llu evicted, %llu faults, %llu shared, %llu refused, %llu raced, "
-		"%llu big\n",
-		spec, failures ? " with failures" : "", (unsigned long long)seed,
-		(unsigned long long)a64_read(&run->evicted),
-		(unsigned long long)a64_read(&run->faults),
-		(unsigned long long)a64_read(&run->shared),
-		(unsigned long long)a64_read(&run->refused),
-		(unsigned long long)a64_read(&run->lost_races),
-		(unsigned long long)a64_read(&run->big));
+	print_message("%s%s: seed %#llx: %llu evicted, %llu faults, %llu shared, %llu refused, "
+		      "%llu big\n",
+		      spec, failures ? " with failures" : "", (unsigned long long)seed,
+		      (unsigned long long)a64_read(&run->evicted),
+		      (unsigned long long)a64_read(&run->faults),
+		      (unsigned long long)a64_read(&run->shared),
+		      (unsigned long long)a64_read(&run->refused),
+		      (unsigned long long)a64_read(&run->lost_races),
+		      (unsigned long long)a64_read(&run->big));
 	assert_true(a64_read(&run->evicted) > 100 && a64_read(&run->faults) > 100);
 	assert_int_equal(swap_check(&run->e->q), 0);
 	drain(run);
