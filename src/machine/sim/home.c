@@ -116,7 +116,8 @@ static bool note_ad(struct sim_cpu *c, struct mspace *s, u64 va, bool write, u8 
 
 static bool allowed(const struct sim *sim, u8 state, u32 access)
 {
-	unsigned want = access & ACCESS_EXEC ? PROT_BITS_EXEC : PROT_BITS_READ;
+	/* As on x86, what may be written or executed may be read. */
+	unsigned want = access & ACCESS_EXEC ? PROT_BITS_EXEC : 7u;
 
 	if (!(state & HOME_POPULATED) || ((access & ACCESS_WRITE) && (state & HOME_WP)))
 		return false;
@@ -361,6 +362,13 @@ int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned p
 	return 0;
 }
 
+/* Taking the latest change back needs nothing new and so never fails. */
+static bool undoes(const struct mspace *s, struct range r, unsigned old_prot, unsigned prot)
+{
+	return s->last.r.start == r.start && s->last.r.end == r.end && s->last.from == prot &&
+	       s->last.to == old_prot;
+}
+
 int sim_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		     unsigned prot)
 {
@@ -369,8 +377,9 @@ int sim_area_protect(struct machine *m, struct mspace *s, struct range r, unsign
 
 	if (!(m->caps & CAP_AREA_PROTECT))
 		return 0;
-	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+	if (!undoes(s, r, old_prot, prot) && inject_fail(m->inject, INJECT_MACHINE_CALL))
 		return -ENOMEM;
+	s->last = (struct sim_protect){ r, old_prot, prot };
 	if (hides)
 		pthread_rwlock_wrlock(&sim->reading);
 	set_area(sim, s, r, prot_bits(prot));

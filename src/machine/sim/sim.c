@@ -13,14 +13,14 @@ struct sim_config sim_defaults(bool home, bool hw_ad)
 		.tlb_entries = 64,
 		.ram_frames = 16384,
 		.span_frames = home ? 0 : 65536,
-		.caps = CAP_ZERO_PAGE | CAP_RANGE_FLUSH,
+		.caps = CAP_RANGE_FLUSH,
 		.seed = 1,
 		.evict_ppm = 20000,
 		.prefetch_ppm = 20000,
 		.late_ppm = 20000,
 	};
 
-	cfg.caps |= home ? CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_AREA_PROTECT : CAP_HUGE;
+	cfg.caps |= home ? CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_AREA_PROTECT : CAP_HUGE | CAP_ZERO_PAGE;
 	cfg.caps |= hw_ad ? CAP_HW_AD : 0;
 	return cfg;
 }

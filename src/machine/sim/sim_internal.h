@@ -55,16 +55,22 @@ struct sim_cpu {
 #define HOME_MAPPED     BIT(7)
 #define HOME_CACHED     (HOME_CACHED_A | HOME_CACHED_D)
 
+struct sim_protect {
+	struct range r;
+	unsigned from, to;
+};
+
 struct mspace {
-	struct sim *sim;     /* (C) */
-	a64_t *root;         /* (C) */
-	void *trap_ctx;      /* (C) */
-	struct range usable; /* (C) */
-	unsigned slot;       /* (C) */
-	a64_t cpus;          /* (A) CPUs that may hold translations */
-	u8 *bytes;           /* (C) home: the frames; offset va - usable.start */
-	u8 *state;           /* (H) home: one per page */
-	u16 *populated;      /* (H) home: pages populated, one per 2 MiB block */
+	struct sim *sim;         /* (C) */
+	a64_t *root;             /* (C) */
+	void *trap_ctx;          /* (C) */
+	struct range usable;     /* (C) */
+	unsigned slot;           /* (C) */
+	a64_t cpus;              /* (A) CPUs that may hold translations */
+	u8 *bytes;               /* (C) home: the frames; offset va - usable.start */
+	u8 *state;               /* (H) home: one per page */
+	u16 *populated;          /* (H) home: pages populated, one per 2 MiB block */
+	struct sim_protect last; /* the latest area_protect; by the core's space lock */
 };
 
 struct sim_counters {
