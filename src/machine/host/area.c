@@ -47,17 +47,22 @@ static int make_plain(struct mspace *s, struct range r)
 	while (va < r.end) {
 		struct extent *e = extent_find(s, va);
 		struct range part;
+		u32 old;
 		int err;
 
 		if (!e || e->start >= r.end)
 			break;
 		part = (struct range){ max(va, e->start), min(r.end, e->end) };
-		if (e->prot == PROT_BITS_FOREIGN)
-			err = restore_foreign(s, part.start, part.end);
-		else
-			err = sys_mprotect(s->h, part.start, part.end, PROT_RW);
-		if (!err)
-			err = extent_set(s, part, PROT_RW);
+		old = e->prot;
+		err = extent_set(s, part, PROT_RW); /* in the middle of an extent: it may not fit */
+		if (!err) {
+			if (old == PROT_BITS_FOREIGN)
+				err = restore_foreign(s, part.start, part.end);
+			else
+				err = sys_mprotect(s->h, part.start, part.end, PROT_RW);
+			if (err && extent_set(s, part, old))
+				BUG("what fitted before must fit again");
+		}
 		if (!first_err)
 			first_err = err;
 		va = part.end;

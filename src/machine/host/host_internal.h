@@ -101,6 +101,8 @@ struct host {
 	a32_t barrier; /* 1: new readers wait; 2: and somebody sleeps */
 	a32_t drained; /* the one who waits for readers sleeps here */
 
+	a32_t fixing; /* a core read is being fixed (trap.c) */
+
 	char *stage;         /* (C) the staging buffers */
 	a32_t *stage_next;   /* (C) links of the free lists, (A) */
 	a32_t stage_made[2]; /* buffers ever handed out */

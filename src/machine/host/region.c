@@ -202,6 +202,7 @@ int host_forked_child(struct machine *m)
 	for (u32 i = 0; i < MAX_CPUS; i++)
 		a32_init(&h->readers[i].readers, 0);
 	a32_init(&h->barrier, 0);
+	a32_init(&h->fixing, 0);
 	/* The mapping of the zero page is not copied by fork. */
 	sys_madvise((u64)(uintptr_t)h->zeroes, ZERO_PAGES << PAGE_SHIFT, HOST_MADV_POPULATE_READ);
 	for (struct mspace *s = aptr_read(&h->spaces); s && !err; s = aptr_read(&s->next)) {
