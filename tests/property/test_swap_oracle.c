@@ -11,6 +11,8 @@
  */
 #include "../unit/swap_env.h"
 
+#include "base/thread.h"
+
 #include <pthread.h>
 
 #define RECORDS 1500u
@@ -426,7 +428,7 @@ static void lives(const char *spec, bool failures)
 	for (int p = 0; p < NR_INJECT_POINTS; p++)
 		inject_off(&run->e->inject, (enum inject_point)p);
 	print_message("%s%s: seed %#llx: %llu evicted, %llu faults, %llu shared, %llu refused, "
-		      "%llu big\n",
+		      "%llu raced, %llu big\n",
 		      spec, failures ? " with failures" : "", (unsigned long long)seed,
 		      (unsigned long long)a64_read(&run->evicted),
 		      (unsigned long long)a64_read(&run->faults),
@@ -439,6 +441,85 @@ static void lives(const char *spec, bool failures)
 	drain(run);
 	env_free(run->e);
 	free(run);
+}
+
+/*
+ * Folios that leave their slots only by being frozen: what a lookup returns must stand for that
+ * very slot for as long as the reference is held, however often the folio's frame was used for
+ * other slots before.
+ */
+struct churn {
+	struct swap_env *e;
+	a64_t slot[8]; /* what the evictors used last */
+	a32_t stop;
+	a64_t found, wrong;
+	u64 rounds;
+};
+
+static void *churn_main(void *arg)
+{
+	struct churn *c = arg;
+	u64 seed = base_self()->id * 77 + 1;
+
+	for (u64 i = 0; i < c->rounds; i++) {
+		struct folio *f = env_folio(c->e, 0, 8 * i, 1, 0);
+		int err;
+
+		assert_non_null(f);
+		assert_int_equal(swap_add_folio(&c->e->q, f), 0);
+		swap_dup(&c->e->q, f->swap, 1);
+		a64_set(&c->slot[env_random(&seed) % 8], f->swap);
+		assert_int_equal(swap_writeout(&c->e->q, &f, 1, &err), 1);
+		u64 slot = f->swap;
+
+		env_evict(c->e, f, 1);
+		swap_put(&c->e->q, slot, 1);
+		if (i % 512 == 0)
+			qrcu_poll(&c->e->q);
+	}
+	return NULL;
+}
+
+static void *look_main(void *arg)
+{
+	struct churn *c = arg;
+	u64 seed = base_self()->id * 99 + 1;
+
+	while (!a32_read(&c->stop)) {
+		u64 slot = a64_read(&c->slot[env_random(&seed) % 8]);
+		struct folio *f = swap_lookup(&c->e->q, slot);
+
+		if (!f)
+			continue;
+		a64_add(&c->found, 1);
+		/* Ordered by the slot's word: the fields were written before it named the folio. */
+		if (!folio_test(f, PG_SWAPCACHE) || f->swap != slot)
+			a64_add(&c->wrong, 1);
+		folio_put(&c->e->q, f);
+	}
+	return NULL;
+}
+
+static void lookups_race_with_eviction(void **state)
+{
+	struct churn c = { .rounds = 4 * number("QUIRE_TEST_OPS", 25000) };
+	pthread_t churn[2], look[2];
+
+	c.e = env_new("lz4", 512);
+	for (u32 i = 0; i < 2; i++) {
+		pthread_create(&churn[i], NULL, churn_main, &c);
+		pthread_create(&look[i], NULL, look_main, &c);
+	}
+	for (u32 i = 0; i < 2; i++)
+		pthread_join(churn[i], NULL);
+	a32_set(&c.stop, 1);
+	for (u32 i = 0; i < 2; i++)
+		pthread_join(look[i], NULL);
+	print_message("%llu lookups found a folio\n", (unsigned long long)a64_read(&c.found));
+	assert_true(a64_read(&c.found) > 100);
+	assert_int_equal(a64_read(&c.wrong), 0);
+	assert_int_equal(swap_used_slots(&c.e->q), 0);
+	env_free(c.e);
 }
 
 static void on_lz4(void **state)
@@ -469,6 +550,7 @@ static void on_chain_with_failures(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lookups_race_with_eviction),
 		cmocka_unit_test(on_lz4),
 		cmocka_unit_test(on_chain),
 		cmocka_unit_test(on_file),

@@ -107,11 +107,13 @@ static void both_sides_keep_their_bytes(void **state)
 {
 	static const char *const specs[] = { "file:/tmp/quire-test-fork",
 					     "file:/tmp/quire-test-fork:8M",
-					     "lz4:256K,file:/tmp/quire-test-fork:8M" };
+					     "lz4:256K,file:/tmp/quire-test-fork:2M" };
 
 	for (u32 k = 0; k < ARRAY_SIZE(specs); k++) {
 		struct swap_env *e = env_new(specs[k], FRAMES);
 		u64 slot[N], v[N];
+		int turn[2];
+		char go;
 		pid_t pid;
 
 		for (u32 i = 0; i < N; i++) {
@@ -119,10 +121,15 @@ static void both_sides_keep_their_bytes(void **state)
 			slot[i] = put_out(e, i, 1);
 			assert_true(slot[i]);
 		}
+		assert_int_equal(pipe(turn), 0);
 		pid = forked(e);
 		if (!pid) {
 			pid_t deeper;
 
+			/* Only after the parent has gone several times through its file. */
+			CHECK(read(turn[0], &go, 1) == 1);
+			for (u32 i = 0; i < N; i++)
+				CHECK(holds(e, slot[i], i, 1));
 			CHECK(live_on(e, slot, v, 1000, 4));
 			CHECK(swap_fork_prepare(&e->q) == 0);
 			deeper = fork();
@@ -143,7 +150,11 @@ static void both_sides_keep_their_bytes(void **state)
 			_exit(0);
 		}
 		assert_true(live_on(e, slot, v, 5000, 6));
+		assert_int_equal(write(turn[1], "g", 1), 1);
+		assert_true(live_on(e, slot, v, 6000, 6));
 		reap(pid);
+		close(turn[0]);
+		close(turn[1]);
 		for (u32 i = 0; i < N; i++)
 			swap_put(&e->q, slot[i], 1);
 		env_free(e);
