@@ -1,10 +1,11 @@
 /*
  * arena.c - object caches over page runs.
  *
- * cache -> per-CPU front -> slabs -> page pool. A front is an array of free objects that its CPU takes by a
- * try-lock of one word and that is given back by a plain store: nobody ever sleeps on it, who finds
- * it taken goes to the slabs. A slab is a naturally aligned run of pages with a header, so an object's slab is
- * found from its address. Objects are carved when they are first needed.
+ * cache -> per-CPU front -> slabs -> page pool. A front is an array of free objects that its CPU
+ * takes by a try-lock of one word and that is given back by a plain store: nobody ever sleeps on
+ * it, who finds it taken goes to the slabs. A slab is a naturally aligned run of pages with a
+ * header, so an object's slab is found from its address. Objects are carved when they are first
+ * needed.
  *
  * Lock order inside class ARENA: cache.lock, then page_pool.lock (nested).
  */
@@ -305,7 +306,7 @@ static inline void cache_put(struct cache *c, void *obj)
 
 static bool cache_init(struct arena *a, struct cache *c, const char *name, u32 size)
 {
-	u32 fronts = (u32)(ALIGN_UP(MAX_CPUS * sizeof(struct cache_front), PAGE_SIZE) >> PAGE_SHIFT);
+	u32 fronts = (u32)DIV_UP(MAX_CPUS * sizeof(struct cache_front), PAGE_SIZE);
 	size_t header = ALIGN_UP(sizeof(struct slab), 64);
 	size_t bytes = SLAB_MIN;
 
@@ -439,9 +440,10 @@ void *arena_zalloc(struct arena *a, size_t size)
 {
 	void *p;
 
+	if (size >> PAGE_SHIFT >= INT32_MAX)
+		return NULL;
 	if (size > CLASS_LIMIT)
-		return size >> PAGE_SHIFT < INT32_MAX ? arena_pages(a, (u32)DIV_UP(size, PAGE_SIZE)) :
-							NULL;
+		return arena_pages(a, (u32)DIV_UP(size, PAGE_SIZE));
 	p = arena_alloc(a, size);
 	if (likely(p))
 		memset(p, 0, size);

@@ -2,15 +2,18 @@
  * arena.h - the core's own memory: object caches, and runs of pages.
  *
  * The core never calls malloc: a fault handler may interrupt it, and its memory is counted.
- * Memory comes in chunks from `arena_source` (the machine: private anonymous mappings that are never
- * managed). Objects are aligned to 16 bytes (64 where size is a multiple of 64), zeroed by arena_zalloc and
- * cache_zalloc only. Freed pages and empty slabs are reused; whole chunks of >= 2 MiB page runs may go back.
- * Every allocation is a fault-injection point (INJECT_ARENA). A failed one returns NULL, never asserts.
+ * Memory comes in chunks from `arena_source` (the machine: private anonymous mappings that are
+ * never managed). Objects are aligned to 16 bytes (64 where size is a multiple of 64), zeroed by
+ * arena_zalloc and cache_zalloc only. Freed pages and empty slabs are reused; whole chunks of >= 2
+ * MiB page runs may go back. Every allocation is a fault-injection point (INJECT_ARENA). A failed
+ * one returns NULL, never asserts.
  *
- * Invariants: arena_bytes() = bytes taken from the source minus returned; arena_used() = bytes handed out.
- * In builds with QUIRE_DEBUG freed objects are poisoned (0x6b) and double frees are BUGs.
+ * Invariants: arena_bytes() = bytes taken from the source minus returned; arena_used() = bytes
+ * handed out. In builds with QUIRE_DEBUG freed objects are poisoned (0x6b) and double frees are
+ * BUGs.
  * Locking: LOCK_ARENA inside; callers may hold any lock of lower rank. cache_alloc has a per-CPU
- * front (a short array that is tried, never waited for) so that hot objects do not meet on one lock.
+ * front (a short array that is tried, never waited for) so that hot objects do not meet on one
+ * lock.
  */
 #ifndef QUIRE_BASE_ARENA_H
 #define QUIRE_BASE_ARENA_H
@@ -23,7 +26,7 @@ struct inject;
 
 struct arena_source {
 	void *ctx;
-	void *(*map)(void *ctx, size_t bytes);		     /* page aligned, zeroed; NULL on failure */
+	void *(*map)(void *ctx, size_t bytes); /* page aligned, zeroed; NULL on failure */
 	void (*unmap)(void *ctx, void *addr, size_t bytes);
 };
 

@@ -240,7 +240,9 @@ static bool chunk_retire(struct page_pool *p, struct chunk *c, u32 nr)
 {
 	if (c == p->home || c->bytes < CHUNK_RETURN || nr != c->nr_pages - c->first)
 		return false;
-	/* Keep a reserve of half its size, or two callers at the edge would map and unmap in turn. */
+	/*
+	 * Keep a reserve of half its size, or two callers at the edge would map and unmap in turn.
+	 */
 	if (p->free_pages < nr / 2)
 		return false;
 	rb_erase(&p->chunks, &c->rb);

@@ -12,8 +12,9 @@
  *   cpu[slot].inside--
  *   closed? drained++, wake the closer
  *
- * Each side writes its word with a full-barrier operation before it reads the other's, so at least one
- * sees the other. A thread leaves the slot it entered: each slot is an exact count that never goes below 0.
+ * Each side writes its word with a full-barrier operation before it reads the other's, so at least
+ * one sees the other. A thread leaves the slot it entered: each slot is an exact count that never
+ * goes below 0.
  */
 enum { OPEN, CLOSED, CLOSED_SLEEPERS };
 

@@ -3,8 +3,8 @@
  *
  * Every entry (API call, trap) is bracketed by gate_enter/gate_exit: cheap, per-CPU, nestable per
  * thread. gate_close waits until nobody is inside and keeps newcomers out until gate_open.
- * Locking: FORK_GATE, the outermost rank; enter must be called with no core lock held. The closer must
- * not be inside. After a fork the child calls gate_reset: only its one thread exists.
+ * Locking: FORK_GATE, the outermost rank; enter must be called with no core lock held. The closer
+ * must not be inside. After a fork the child calls gate_reset: only its one thread exists.
  */
 #ifndef QUIRE_BASE_GATE_H
 #define QUIRE_BASE_GATE_H
@@ -17,7 +17,7 @@ struct gate_cpu {
 } cacheline_aligned;
 
 struct gate {
-	struct gate_cpu cpu[MAX_CPUS]; /* a thread leaves the slot it entered (base_thread.gate_slot) */
+	struct gate_cpu cpu[MAX_CPUS]; /* a thread leaves the slot that it entered */
 	a32_t closed;		       /* 1: newcomers wait on it; 2: and somebody sleeps */
 	a32_t drained;		       /* the closer sleeps here */
 };

@@ -72,7 +72,9 @@ const char *inject_name(enum inject_point p)
 	return p < NR_INJECT_POINTS ? names[p] : "?";
 }
 
-/* The nth answer of a seed is a function of both: concurrent callers share the count, not a state. */
+/*
+ * The nth answer of a seed is a function of both: concurrent callers share the count, not a state.
+ */
 static u64 mix(u64 x)
 {
 	x ^= x >> 30;
@@ -87,14 +89,14 @@ bool inject_fail_slow(struct inject *inj, enum inject_point p)
 	u64 at = a64_read(&inj->point[p].fail_at);
 	u64 every = a64_read(&inj->point[p].every);
 	u64 ppm = a64_read(&inj->point[p].chance_ppm);
-	u64 n;
+	u64 n, dice;
 	bool hit;
 
 	if (!at && !every && !ppm)
 		return false;
 	n = a64_add_return(&inj->point[p].calls, 1);
-	hit = at == n || (every && n % every == 0) ||
-	      (ppm && mix(n * 0x9e3779b97f4a7c15ull + a64_read(&inj->point[p].seed)) % 1000000 < ppm);
+	dice = mix(n * 0x9e3779b97f4a7c15ull + a64_read(&inj->point[p].seed)) % 1000000;
+	hit = at == n || (every && n % every == 0) || dice < ppm;
 	if (hit)
 		a64_add(&inj->point[p].hits, 1);
 	return hit;

@@ -1,7 +1,8 @@
 /*
  * inject.h - fault injection: each point fails on the nth call, every nth call, or by chance.
  *
- * Off costs one relaxed load. `inject_fail` returns true when the caller must behave as if it failed.
+ * Off costs one relaxed load. `inject_fail` returns true when the caller must behave as if it
+ * failed.
  * Locking: atomics only; settings may change at any time.
  */
 #ifndef QUIRE_BASE_INJECT_H

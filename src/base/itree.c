@@ -1,4 +1,7 @@
-/* itree.c - closed intervals over the red-black tree, ordered by start, each with the largest end below. */
+/*
+ * itree.c - closed intervals over the red-black tree, ordered by start, each with the largest end
+ * below.
+ */
 #include "base/rbtree.h"
 #include "base/atomic.h"
 
@@ -64,7 +67,10 @@ void itree_erase(struct itree *t, struct itree_node *n)
 	rb_erase(&t->root, &n->rb);
 }
 
-/* Readers share the tree, so this counter is a relaxed load and store: cheap, and now and then short. */
+/*
+ * Readers share the tree, so this counter is a relaxed load and store: cheap, and now and then
+ * short.
+ */
 static void count_visits(struct itree *t, u64 n)
 {
 	a64_init(&t->visited, a64_peek(&t->visited) + n);
@@ -83,8 +89,8 @@ static struct itree_node *overlap_below(struct itree *t, struct itree_node *n, u
 		visits++;
 		if (left && left->subtree_last >= start) {
 			/*
-			 * Something below left ends at or after start. If it begins too late, then so
-			 * does everything to the right of it.
+			 * Something below left ends at or after start. If it begins too late, then
+			 * so does everything to the right of it.
 			 */
 			n = left;
 			continue;

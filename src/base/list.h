@@ -83,7 +83,8 @@ static inline void list_splice_init(struct list *from, struct list *head)
 #define list_entry(ptr, type, member) container_of(ptr, type, member)
 #define list_first(head, type, member) list_entry((head)->next, type, member)
 #define list_last(head, type, member) list_entry((head)->prev, type, member)
-#define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
+#define list_for_each(pos, head)                                                             \
+	for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 #define list_for_each_safe(pos, tmp, head)                                                   \
 	for (struct list *pos = (head)->next, *tmp = pos->next; pos != (head); \
 	     pos = tmp, tmp = pos->next)

@@ -3,8 +3,8 @@
 
 /*
  * The word of mutex and spin: 0 free, 1 held, 2 held and perhaps sleepers (Drepper, "Futexes are
- * tricky", mutex 3). Whoever has slept takes it with 2, because others may still sleep: at worst one
- * wake-up too many.
+ * tricky", mutex 3). Whoever has slept takes it with 2, because others may still sleep: at worst
+ * one wake-up too many.
  */
 enum { FREE, HELD, HELD_SLEEPERS };
 

@@ -1,19 +1,21 @@
 /*
  * lock.h - ranked locks: mutex, rwsem, spin, and the per-VMA lock.
  *
- * Native: built on base_park/base_wake. `spin` spins a while and then parks too, because on the host
- * machine an entry lock is held over system calls. Every lock has a class from locks.def; with
+ * Native: built on base_park/base_wake. `spin` spins a while and then parks too, because on the
+ * host machine an entry lock is held over system calls. Every lock has a class from locks.def; with
  * QUIRE_LOCKCHECK (test builds) each acquisition is checked against the classes that the thread
  * holds and a violation is a BUG that names both. trylocks are not ordered but are recorded.
  *
  * mutex, spin: one owner, not recursive, must be released by its owner.
- * rwsem: many readers or one writer; writers have preference; a reader never upgrades; not recursive.
- * What the checker wants of a blocking acquisition: every class held stands earlier in locks.def (the
- *   same class only with _nested), the lock itself is not held, and for rwsem, bitlock, a vmalock's
- *   writer and lock_assert_may_sleep that the thread is in no RCU section. mutex and spin are allowed in RCU
- *   sections (they are short leaves and entry locks are taken under RCU); the assertion refuses spins held.
- * All of them: a release touches the lock's memory in one atomic step and never after it, so that the next
- *   owner may free the object.
+ * rwsem: many readers or one writer; writers have preference; a reader never upgrades; not
+ *   recursive.
+ * What the checker wants of a blocking acquisition: every class held stands earlier in
+ *   locks.def (the same class only with _nested), the lock itself is not held, and for rwsem,
+ *   bitlock, a vmalock's writer and lock_assert_may_sleep that the thread is in no RCU section.
+ *   mutex and spin are allowed in RCU sections (they are short leaves and entry locks are taken
+ *   under RCU); the assertion refuses spins held.
+ * All of them: a release touches the lock's memory in one atomic step and never after it, so that
+ *   the next owner may free the object.
  * vmalock: the per-VMA lock. A reader never waits: it fails at once if a writer holds or wants the
  *   area, and the caller then falls back to the space lock. A writer must hold the space lock for
  *   writing; it marks the area with the space's current write sequence and waits for readers to
@@ -91,14 +93,18 @@ bool vmalock_is_write_locked(const struct vmalock *l, const a32_t *space_gen);
 void vmalock_detach(struct vmalock *l);
 
 /*
- * A lock that is one bit of a word (the folio lock). `waitword`: the half of `word` that holds `bit` and
- * `waitbit` (the low half: (u32 *)&word->raw); sleepers park on it. The checker knows the lock by `word`.
+ * A lock that is one bit of a word (the folio lock). `waitword`: the half of `word` that holds
+ * `bit` and `waitbit` (the low half: (u32 *)&word->raw); sleepers park on it. The checker knows the
+ * lock by `word`.
  */
 void bitlock_lock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword, enum lock_class cls);
 bool must_check bitlock_trylock(a64_t *word, unsigned bit, enum lock_class cls);
 void bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
 
-/* Assertions for the first statement of a function that needs the lock. No-ops without QUIRE_LOCKCHECK. */
+/*
+ * Assertions for the first statement of a function that needs the lock. No-ops without
+ * QUIRE_LOCKCHECK.
+ */
 #ifdef QUIRE_LOCKCHECK
 void lock_assert_held(const void *lock);
 void lock_assert_none(void);	       /* nothing at all is held */

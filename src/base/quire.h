@@ -2,8 +2,8 @@
  * quire.h - struct quire, one instance: only pointers to what each folder owns, and the counters.
  *
  * Every function of the core reaches its state from here (rule: no mutable global). A folder
- * allocates its own part at creation (X_create(q)) and is the only one to look inside it; rank order
- * of creation is the order of the fields.
+ * allocates its own part at creation (X_create(q)) and is the only one to look inside it; rank
+ * order of creation is the order of the fields.
  * Locking: the pointers are set before the instance is published and constant after (C);
  * counters are relaxed atomics on per-CPU lines (A).
  */

@@ -1,9 +1,9 @@
 /*
  * rangemap.c - the persistent B+tree: changing it, and checking it. Lookups are in rangemap_find.c.
  *
- * An update prepares its nodes first (so it can fail only before it has begun), copies the path from
- * root to leaf with the change, publishes the new root and hands the replaced nodes to RCU. Two
- * neighbours under one parent that fit into one node are merged when an update passes by.
+ * An update prepares its nodes first (so it can fail only before it has begun), copies the path
+ * from root to leaf with the change, publishes the new root and hands the replaced nodes to RCU.
+ * Two neighbours under one parent that fit into one node are merged when an update passes by.
  */
 #include "base/rangemap_node.h"
 
@@ -13,12 +13,15 @@
 
 #include <string.h>
 
-/* Nodes that one update of a tree of this height can need: two for each level, a root, a merge for each. */
+/*
+ * Nodes that one update of a tree of this height can need: two for each level, a root, a merge for
+ * each.
+ */
 #define NODES_PER_UPDATE(height) (3 * (height) + 4)
 
 /*
- * One or two updates that become visible in one step. Nodes that the first makes and the second replaces
- * are dropped like old ones: a grace period too much does no harm.
+ * One or two updates that become visible in one step. Nodes that the first makes and the second
+ * replaces are dropped like old ones: a grace period too much does no harm.
  */
 struct edit {
 	struct rangemap *m;
@@ -94,7 +97,10 @@ static u32 height_of(const struct rangemap_node *root)
 
 int rangemap_reserve(struct rangemap *m, u32 updates)
 {
-	/* Each added level takes at least 8 times as many ranges: room for the tree to grow meanwhile. */
+	/*
+	 * Each added level takes at least 8 times as many ranges: room for the tree to grow
+	 * meanwhile.
+	 */
 	u32 height = height_of(root_of(m)) + 1;
 
 	for (u32 n = updates; n >= 8; n /= 8)
@@ -232,7 +238,10 @@ static struct pieces leaf_edit(struct edit *e, struct rangemap_node *old, u32 i,
 	return p;
 }
 
-/* Two siblings in one node when they fit. `l_new`, `r_new`: made by this edit, not yet visible to anybody. */
+/*
+ * Two siblings in one node when they fit. `l_new`, `r_new`: made by this edit, not yet visible to
+ * anybody.
+ */
 static struct rangemap_node *try_merge(struct edit *e, struct rangemap_node *l, bool l_new,
 				       struct rangemap_node *r, bool r_new)
 {

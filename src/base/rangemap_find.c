@@ -25,7 +25,9 @@ void *rangemap_find_first(const struct rangemap *m, u64 key, struct range *r)
 
 	if (!n || node_end(n) <= key)
 		return NULL;
-	/* The last end of every subtree on the way is above key, so the index is always in range. */
+	/*
+	 * The last end of every subtree on the way is above key, so the index is always in range.
+	 */
 	while (n->level)
 		n = n->inner.child[entry_above(n->inner.end, n->nr, key)];
 	i = entry_above(n->leaf.end, n->nr, key);
@@ -79,7 +81,7 @@ void *rangemap_find_prev(const struct rangemap *m, u64 key, struct range *r)
 }
 
 struct gap_search {
-	u64 from; /* nothing below it is looked at: end of the last range seen, or the lower limit */
+	u64 from; /* end of the last range seen, or the lower limit */
 	u64 limit;
 	u64 size;
 	u64 align;

@@ -1,8 +1,9 @@
 /*
  * rangemap_node.h - private to the rangemap: its nodes and their summaries.
  *
- * Invariants: entries ascend and do not overlap; an inner entry's start, end and gap are those of the
- * subtree: first start, last end, largest gap between two of its neighbouring ranges. No node is empty.
+ * Invariants: entries ascend and do not overlap; an inner entry's start, end and gap are those of
+ *   the subtree: first start, last end, largest gap between two of its neighbouring ranges. No node
+ *   is empty.
  * Locking: none: a node does not change once the root that leads to it was published.
  */
 #ifndef QUIRE_BASE_RANGEMAP_NODE_H

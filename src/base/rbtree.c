@@ -1,9 +1,9 @@
 /*
  * rbtree.c - red-black tree with an augmentation callback.
  *
- * Rules: a red node has black children; every path down has the same number of black nodes; the root
- * is black. Summaries are repaired up to the root before rebalancing: a rotation keeps the set of nodes
- * below its top, so afterwards only the two rotated nodes need a new one, the lower first.
+ * Rules: a red node has black children; every path down has the same number of black nodes; the
+ * root is black. Summaries are repaired up to the root before rebalancing: a rotation keeps the set
+ * of nodes below its top, so afterwards only the two rotated nodes need a new one, the lower first.
  */
 #include "base/rbtree.h"
 

@@ -1,12 +1,13 @@
 /*
  * rbtree.h - intrusive red-black tree with an augmentation callback, and the interval tree over it.
  *
- * rb: the caller finds the place (rb_link) and calls rb_insert; `augment(node)` recomputes one node's
- *   summary from itself and its two children and is called bottom-up wherever a summary may have
- *   changed; NULL for a plain tree.
- * itree: closed intervals [start, last] (so that the whole space can be an interval), any number with
- *   equal bounds. The root caches the leftmost node; a query that cannot overlap (last < leftmost.start or
- *   root.subtree_last < start) is answered without visiting a node (Linux f808c13f).
+ * rb: the caller finds the place (rb_link) and calls rb_insert; `augment(node)` recomputes one
+ *   node's summary from itself and its two children and is called bottom-up wherever a summary may
+ *   have changed; NULL for a plain tree.
+ * itree: closed intervals [start, last] (so that the whole space can be an interval), any number
+ *   with equal bounds. The root caches the leftmost node; a query that cannot overlap (last <
+ *   leftmost.start or root.subtree_last < start) is answered without visiting a node (Linux
+ *   f808c13f).
  * Invariants: rb_check / itree_check verify order, colours, summaries, cached leftmost (tests).
  * Locking: the owner's.
  */
@@ -30,7 +31,8 @@ struct rb_root {
 
 void rb_init(struct rb_root *root, void (*augment)(struct rb_node *));
 /* `link`: &parent->left or &parent->right, or &root->node with parent NULL. */
-void rb_insert(struct rb_root *root, struct rb_node *node, struct rb_node *parent, struct rb_node **link);
+void rb_insert(struct rb_root *root, struct rb_node *node, struct rb_node *parent,
+	       struct rb_node **link);
 void rb_erase(struct rb_root *root, struct rb_node *node);
 /* A node's own key or summary changed in place without changing the order. */
 void rb_augment_path(struct rb_root *root, struct rb_node *node);

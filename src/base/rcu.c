@@ -1,9 +1,9 @@
 /*
  * rcu.c - read sections, grace periods, deferred frees.
  *
- * draining: 0 nobody, 1 somebody runs callbacks, 2 and somebody waits for that. Only one thread at a time
- * waits for a grace period and runs what was pending before it, so that a barrier which gets its turn knows
- * that everything taken from the list earlier has run.
+ * draining: 0 nobody, 1 somebody runs callbacks, 2 and somebody waits for that. Only one thread at
+ * a time waits for a grace period and runs what was pending before it, so that a barrier which gets
+ * its turn knows that everything taken from the list earlier has run.
  */
 #include "base/rcu.h"
 #include "base/quire.h"
@@ -20,8 +20,8 @@ void rcu_domain_init(struct rcu_domain *d)
 }
 
 /*
- * The depth changes inside the backend's section, so a handler that interrupts here and reads as well either
- * finds a depth that is really protected or opens a section of its own.
+ * The depth changes inside the backend's section, so a handler that interrupts here and reads as
+ * well either finds a depth that is really protected or opens a section of its own.
  */
 void qrcu_read_lock(void)
 {

@@ -4,16 +4,17 @@
 /*
  * state: bits 0-28 count readers;
  *   WRITER   a writer owns it (no readers then);
- *   WAITING  a writer wants it: new readers keep out. Cleared by the writer that gets it; another one
- *            sets it again when it looks next.
- *   SLEEPERS somebody sleeps, or is about to: whoever makes the lock available clears it and wakes all.
+ *   WAITING  a writer wants it: new readers keep out. Cleared by the writer that gets it;
+ *            another one sets it again when it looks next.
+ *   SLEEPERS somebody sleeps, or is about to: whoever makes the lock available clears it and
+ *            wakes all.
  *
  * sleeper                              releaser
  *   sees the lock taken (v)              one step: drop own part, clear SLEEPERS
  *   cmpxchg sets SLEEPERS: v'            had SLEEPERS: wake all
  *   park while state == v'
- * The cmpxchg fails if the release came first; if it comes second it sees SLEEPERS, and the sleeper finds
- * the state changed. Should the state have become v' again, then with SLEEPERS set anew: the
+ * The cmpxchg fails if the release came first; if it comes second it sees SLEEPERS, and the sleeper
+ * finds the state changed. Should the state have become v' again, then with SLEEPERS set anew: the
  * next release wakes this sleeper as well.
  */
 #define WRITER BIT(31)
@@ -138,7 +139,10 @@ void rwsem_downgrade(struct rwsem *s)
 {
 	u32 v = a32_read(&s->state);
 
-	/* The checker's record stays: it is still held. A waiting writer still keeps new readers out. */
+	/*
+	 * The checker's record stays: it is still held. A waiting writer still keeps new readers
+	 * out.
+	 */
 	lock_assert_held(s);
 	do {
 		DEBUG_ON(!(v & WRITER));

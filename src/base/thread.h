@@ -1,8 +1,8 @@
 /*
  * thread.h - what the core keeps for the thread that is inside it.
  *
- * The core has no thread-local variable: base_self() (backend) hands out this record. It is owned by
- * its thread alone (O); a signal handler of the same thread may run in between, but only the
+ * The core has no thread-local variable: base_self() (backend) hands out this record. It is owned
+ * by its thread alone (O); a signal handler of the same thread may run in between, but only the
  * machine's trap handler enters the core and it does so with every other signal blocked.
  * Locking: (O) owner thread only.
  */

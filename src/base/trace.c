@@ -1,9 +1,9 @@
 /*
  * trace.c - rings of events.
  *
- * A slot's seq is even when the slot is whole, odd while it is written; it grows with every use. A writer
- * claims the slot by making seq odd; one that finds it odd already (it lapped a slow writer) drops its
- * event. A reader takes the words between two equal even reads of seq.
+ * A slot's seq is even when the slot is whole, odd while it is written; it grows with every use. A
+ * writer claims the slot by making seq odd; one that finds it odd already (it lapped a slow writer)
+ * drops its event. A reader takes the words between two equal even reads of seq.
  *
  * Rings are replaced and freed under RCU: trace_emit runs in a read section.
  */

@@ -29,7 +29,10 @@ struct trace_record {
 };
 
 struct trace *must_check trace_create(struct arena *a);
-/* Before the first trace_enable; without a clock time_ns is 0. The order of a dump does not depend on it. */
+/*
+ * Before the first trace_enable; without a clock time_ns is 0. The order of a dump does not depend
+ * on it.
+ */
 void trace_set_clock(struct quire *q, u64 (*clock)(void *ctx), void *ctx);
 /* records: per CPU, rounded up to a power of two. 0 or -ENOMEM. */
 int must_check trace_enable(struct quire *q, u32 records);

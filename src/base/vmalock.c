@@ -10,16 +10,19 @@
  *   2 wait until the count is 0               b readers: n -> n + 1 unless BLOCKED (acquire)
  *   3 write_gen = space_gen                   c space_gen == write_gen? undo, fail
  *   4 readers &= ~BLOCKED (release)           d uses the area
- *   5 changes the area                        e readers: n -> n - 1 (release), wake if BLOCKED and 0
+ *   5 changes the area                        e readers: n -> n - 1 (release)
+ *                                               0 and BLOCKED: wake
  *   6 space_gen++ (release)
  *
  * b before 1: the writer waits for e, and 2 reads what e released: no overlap.
- * b after 4: b reads the word that 4 (or a later step) released, so c sees the write_gen of 3. Either the
- *   space's sequence is still the same: c fails. Or c reads (acquire) the one of 6 and with it all changes.
+ * b after 4: b reads the word that 4 (or a later step) released, so c sees the write_gen of 3.
+ *   Either the space's sequence is still the same: c fails. Or c reads (acquire) the one of 6 and
+ *   with it all changes.
  * b between 1 and 4: BLOCKED, fails.
  *
- * The sequence has 32 bits. Wrapping makes a reader fail once, which is harmless, but a writer may take
- * an area for locked that it last locked exactly 2^32 write sections ago; Linux accepts the same.
+ * The sequence has 32 bits. Wrapping makes a reader fail once, which is harmless, but a writer may
+ * take an area for locked that it last locked exactly 2^32 write sections ago; Linux accepts the
+ * same.
  */
 #define BLOCKED BIT(31)
 
@@ -34,8 +37,8 @@ static void vmalock_put(struct vmalock *l)
 	u32 v = a32_sub_return(&l->readers, 1);
 
 	/*
-	 * The area may be freed as soon as the writer sees 0: only the address is used from here on, and a
-	 * wake-up on an address where nobody sleeps does nothing.
+	 * The area may be freed as soon as the writer sees 0: only the address is used from here
+	 * on, and a wake-up on an address where nobody sleeps does nothing.
 	 */
 	if (unlikely(v == (u32)BLOCKED))
 		base_wake(&l->readers.raw, ~0u);
@@ -101,8 +104,8 @@ bool vmalock_is_write_locked(const struct vmalock *l, const a32_t *space_gen)
 void vmalock_detach(struct vmalock *l)
 {
 	/*
-	 * Readers between b and c may still be counted; they will undo it inside their RCU section, and
-	 * the area's memory is not freed before that ends.
+	 * Readers between b and c may still be counted; they will undo it inside their RCU section,
+	 * and the area's memory is not freed before that ends.
 	 */
 	a32_fetch_or(&l->readers, (u32)BLOCKED);
 }

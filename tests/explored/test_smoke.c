@@ -1,6 +1,6 @@
 /*
- * The explored build of base runs, and its shared accesses reach the engine: here a stub with one thread
- * that counts the points and refuses to sleep.
+ * The explored build of base runs, and its shared accesses reach the engine: here a stub with one
+ * thread that counts the points and refuses to sleep.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,7 @@
-/* The arena: random allocations against an oracle, failures, reuse, threads, and what debug builds catch. */
+/*
+ * The arena: random allocations against an oracle, failures, reuse, threads, and what debug builds
+ * catch.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,7 +197,9 @@ static void test_cache(void **state)
 	arena_destroy(a);
 }
 
-/* Fragmentation must not grow without bound: freed runs merge, empty slabs and big chunks go back. */
+/*
+ * Fragmentation must not grow without bound: freed runs merge, empty slabs and big chunks go back.
+ */
 static void test_reuse(void **state)
 {
 	static void *p[512];

@@ -1,6 +1,6 @@
 /*
- * The lock checker fires, and says what happened. The files of the locks are compiled here once more
- * with the checks, so that this runs in every build; they stand in for the library's.
+ * The lock checker fires, and says what happened. The files of the locks are compiled here once
+ * more with the checks, so that this runs in every build; they stand in for the library's.
  */
 #ifndef QUIRE_LOCKCHECK
 #define QUIRE_LOCKCHECK 1
@@ -45,7 +45,9 @@ static void setup(void)
 	a64_set(&flags, 0);
 }
 
-/* Runs fn in a child that must die by abort, with every part of `expect` (split at '|') on stderr. */
+/*
+ * Runs fn in a child that must die by abort, with every part of `expect` (split at '|') on stderr.
+ */
 static void expect_panic(void (*fn)(void), const char *expect)
 {
 	char text[2048], parts[256];

@@ -147,7 +147,8 @@ static void test_itree(void **state)
 			itree_erase(&t, &nodes[k]);
 			count--;
 		} else {
-			u64 a = some_address(), b = k % 4 ? a + test_random(&rng) % 50 : some_address();
+			u64 a = some_address();
+			u64 b = k % 4 ? a + test_random(&rng) % 50 : some_address();
 
 			nodes[k].start = min(a, b);
 			nodes[k].last = max(a, b);

@@ -1,5 +1,6 @@
 /*
- * base_backend.h (explored) - the same seams as native/base_backend.h, each a call into the explorer.
+ * base_backend.h (explored) - the same seams as native/base_backend.h, each a call into the
+ * explorer.
  *
  * Every access, park, wake, RCU section and switch is decided by the engine that links this build
  * (until it exists: tests/unit's smoke test provides the functions).

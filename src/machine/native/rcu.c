@@ -1,9 +1,9 @@
 /*
  * RCU over liburcu's bulletproof flavour: any thread may read without having registered.
  *
- * Its first read section in a thread takes a mutex and may map memory, with all signals blocked; later
- * ones are a counter in thread-local storage. The library makes its own system calls (membarrier,
- * poll, mmap): they do not go through native_syscall.
+ * Its first read section in a thread takes a mutex and may map memory, with all signals blocked;
+ * later ones are a counter in thread-local storage. The library makes its own system calls
+ * (membarrier, poll, mmap): they do not go through native_syscall.
  */
 #include "base_backend.h"
 #include "machine/native/native.h"
@@ -11,7 +11,9 @@
 #include <urcu/urcu-bp.h>
 
 #if defined(__SANITIZE_THREAD__)
-/* The library is not instrumented: tell the sanitizer that a grace period orders readers before us. */
+/*
+ * The library is not instrumented: tell the sanitizer that a grace period orders readers before us.
+ */
 extern void __tsan_acquire(void *addr);
 extern void __tsan_release(void *addr);
 static u64 grace_token;

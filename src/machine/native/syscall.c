@@ -1,4 +1,6 @@
-/* The raw system call. Variadic arguments arrive in the registers of an ordinary call (SysV ABI). */
+/*
+ * The raw system call. Variadic arguments arrive in the registers of an ordinary call (SysV ABI).
+ */
 #include "machine/native/native.h"
 
 __asm__(".text\n"
