@@ -111,46 +111,81 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 	return true;
 }
 
-/* A lazily freed folio may be dropped only while no entry of it is dirty. */
-static bool lazyfree_is_clean(struct folio *f, pte_t *p, u32 first, u32 nr)
+/* A lazily freed folio may be dropped only while no entry of it is dirty. The n entries from p on, where pfn and its followers may be mapped. */
+static bool lazyfree_is_clean(struct folio *f, u64 pfn, pte_t *p, u32 n)
 {
 	if (folio_test(f, PG_DIRTY))
 		return false;
-	for (u32 i = first; i < first + nr; i++)
-		if (pte_dirty(pte_get(p + i)))
+	for (u32 i = 0; i < n; i++) {
+		u64 e = pte_get(p + i);
+
+		if (pte_present(e) && entry_pfn(e) == pfn + i && pte_dirty(e))
 			return false;
+	}
 	return true;
 }
 
-/* Clear one entry; true when it mapped this page of the folio. */
-static bool unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn, bool drop)
+enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
+
+/*
+ * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was to be dropped was written since
+ * lazyfree_is_clean looked (the hardware sets DIRTY without the entry lock), so its entry is back.
+ */
+static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn,
+				bool drop)
 {
 	u64 e = pte_get(p), slot;
 
 	if (!pte_present(e) || pte_special(e) || entry_pfn(e) != pfn + i)
-		return false;
+		return UNMAP_OTHER;
 	run_extend(r, p, va);
 	e = pte_get_and_clear(p);
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
+	if (drop && pte_dirty(e)) {
+		pte_set(p, e);
+		return UNMAP_KEPT;
+	}
+	folio_remove_rmap_ptes(r->q, f, i, 1);
 	if (drop)
-		return true;
+		return UNMAP_GONE;
 	slot = f->swap + i;
 	r->q->rmap->swap_ops->dup(r->q, slot, 1);
 	pte_set(p, swp_entry(SWP_STORE, slot) |
 			   (folio_test(f, PG_ANON_EXCLUSIVE) ? SWP_EXCLUSIVE : 0));
 	a64_add(&r->rs->swap_entries, 1);
+	return UNMAP_GONE;
+}
+
+/* The pages [i, i + step) of a folio, whose entries begin at p, in the table that is locked. *gone: how many entries were cleared.
+ * False: something must stay. */
+static bool unmap_stretch(struct round *r, struct folio *f, u32 i, u32 step, pte_t *p, u64 va,
+			  bool drop, u32 *gone)
+{
+	u64 pfn = folio_pfn(r->q, f);
+
+	if (!folio_may_unmap(r, f))
+		return false;
+	if (drop && !lazyfree_is_clean(f, pfn + i, p, step))
+		return false;
+	for (u32 k = 0; k < step; k++) {
+		enum unmap_one one =
+			unmap_one(r, f, i + k, p + k, va + ((u64)k << PAGE_SHIFT), pfn, drop);
+
+		if (one == UNMAP_KEPT)
+			return false;
+		*gone += one == UNMAP_GONE;
+	}
 	return true;
 }
 
-/* One folio in one area. False: it must stay mapped. */
+/* One folio in one area. False: it must stay mapped, in whole or (one that lies in two tables) in part. */
 static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 {
-	u64 pfn = folio_pfn(r->q, f);
 	u32 nr = folio_nr(f), i = 0, n = 0;
-	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE);
+	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE), all = true;
 
-	while (i < nr) {
+	while (i < nr && all) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
 		u32 room = PTRS_PER_TABLE - entry_index(at, 0), step = min(nr - i, room);
 		pte_t *p;
@@ -161,25 +196,16 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 		}
 		step = min(step, (u32)((vma_end(r->v) - at) >> PAGE_SHIFT));
 		p = round_pte(r, at);
-		if (!p) {
-			i += step;
-			continue;
-		}
-		if (!folio_may_unmap(r, f))
-			return false;
-		if (drop && !lazyfree_is_clean(f, p - i, i, step))
-			return false;
-		for (u32 k = 0; k < step; k++, i++)
-			if (unmap_one(r, f, i, p + k, at + ((u64)k << PAGE_SHIFT), pfn, drop)) {
-				folio_remove_rmap_ptes(r->q, f, i, 1);
-				n++;
-			}
+		if (p)
+			all = unmap_stretch(r, f, i, step, p, at, drop, &n);
+		i += step;
 	}
+	/* Whatever was cleared is accounted for, also when the rest stays. */
 	if (n) {
 		a64_sub(&r->rs->rss_pages, n);
 		folio_put_nr(r->q, f, n);
 	}
-	return true;
+	return all;
 }
 
 /* folios[0..n): one anon_vma, ascending index. LOCKING: root read-locked. */

@@ -109,7 +109,12 @@ static bool split_one(void *arg, struct folio *f, struct vma *v, u64 va)
 	if (!p)
 		return true;
 	mapped = split_refs(f, pfn, p, refs);
-	if (mapped == total && mapped && folio_freeze(f, mapped + 1)) {
+	if (!mapped) {
+		/* An area that shares the anon_vma but not this folio (a moved area's old place). */
+		pt_pte_unlock(desc);
+		return true;
+	}
+	if (mapped == total && folio_freeze(f, mapped + 1)) {
 		/* Page 0 carries the lock that the caller holds: it lives on even if nothing maps it. */
 		refs[0] = max(refs[0], 1u);
 		phys_split_frozen(ctx->q, f, refs);
