@@ -70,18 +70,21 @@ void gather_note_range(struct gather *g, u64 va, u64 size)
 }
 
 /*
- * Room for a pair? Makes the next batch the active one if not. While delayed removals are pending no new batch is started: they may only be in
- * the active batch and the bundle, which is where the removal looks for them.
+ * Room for a pair? Makes the next batch the active one if not. While delayed removals are pending no further batch is entered, not even
+ * one that is left over from an earlier round: they may only be in the active batch and the bundle, which is where the removal looks for
+ * them.
  */
 static bool next_batch(struct gather *g)
 {
 	struct gather_batch *b;
 
+	if (g->delayed_rmap && g->active != bundle_of(g))
+		return false;
 	if (g->active->next) {
 		g->active = g->active->next;
 		return true;
 	}
-	if (g->delayed_rmap || g->nr_batches == GATHER_MAX_BATCHES)
+	if (g->nr_batches == GATHER_MAX_BATCHES)
 		return false;
 	b = arena_pages(g->q->arena, 1);
 	if (!b)
