@@ -114,7 +114,7 @@ void file_map_free(struct file_map *f, u64 block)
 {
 	BUG_ON(block >= f->nr_blocks || !bit_get(f->live, block) || bit_get(f->stale, block));
 	f->nr_live--;
-	if (f->frozen && bit_get(f->frozen, block)) {
+	if (f->all_frozen || (f->frozen && bit_get(f->frozen, block))) {
 		f->nr_lost++;
 		return;
 	}
@@ -123,15 +123,16 @@ void file_map_free(struct file_map *f, u64 block)
 	f->nr_stale++;
 }
 
-int file_map_freeze(struct file_map *f, struct machine *m)
+void file_map_freeze(struct file_map *f, struct machine *m)
 {
 	if (!f->frozen)
 		f->frozen = m->ops->mem_map(m, f->map_bytes);
-	if (!f->frozen)
-		return -ENOMEM;
+	if (!f->frozen) {
+		f->all_frozen = true;
+		return;
+	}
 	for (u64 w = 0; w * 64 < f->end; w++)
 		f->frozen[w] |= f->live[w];
-	return 0;
 }
 
 u32 file_map_punch_begin(struct file_map *f, u64 *start)

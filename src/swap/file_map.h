@@ -26,8 +26,9 @@ struct file_map {
 	size_t map_bytes; /* of one bitmap */
 	u64 *live;
 	u64 *stale;
-	u64 *frozen; /* NULL until the first freeze */
-	u64 hint;    /* where the next search starts */
+	u64 *frozen;     /* NULL until the first freeze */
+	bool all_frozen; /* there was no memory for frozen */
+	u64 hint;        /* where the next search starts */
 	u64 nr_live;
 	u64 nr_stale;
 	u64 nr_lost;
@@ -40,8 +41,9 @@ void file_map_fini(struct file_map *f, struct machine *m);
 /* Up to `want` consecutive blocks; how many (0: full) and *start. */
 u32 file_map_alloc(struct file_map *f, u32 want, u64 *start);
 void file_map_free(struct file_map *f, u64 block);
-/* What is live now is in use by another process too. 0; -ENOMEM: nothing is frozen. */
-int must_check file_map_freeze(struct file_map *f, struct machine *m);
+/* What is live now is in use by another process too. Without memory to note it, so is what will be.
+ */
+void file_map_freeze(struct file_map *f, struct machine *m);
 /* The next run of stale blocks worth punching, kept from being allocated until punch_end; 0: none.
  */
 u32 file_map_punch_begin(struct file_map *f, u64 *start);

@@ -90,7 +90,7 @@ struct store_ops {
 	void (*maintain)(struct store *s);
 	/* Around fork, with nobody else in the core. NULL: the store is memory, the kernel copies
 	 * it. */
-	int (*fork_prepare)(struct store *s);
+	void (*fork_prepare)(struct store *s);
 	void (*forked_child)(struct store *s);
 	/* Broken invariants; `pages` handles are in use by slots. Quiescence. */
 	u64 (*check)(struct store *s, u64 pages);

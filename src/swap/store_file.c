@@ -422,21 +422,19 @@ static void file_maintain(struct store *s)
 
 /* ---- forks; LOCKING: nobody else is in the core ---- */
 
-static int file_fork_prepare(struct store *s)
+static void file_fork_prepare(struct store *s)
 {
 	struct store_file *f = file_of(s);
 	struct swap_file *x = &f->file[f->cur];
-	int err = 0;
 
 	spin_lock(&f->lock);
 	if (is_open(x) && x->own) {
-		err = file_map_freeze(&x->map, s->q->machine);
+		file_map_freeze(&x->map, s->q->machine);
 		/* Without another file the store goes on in this one. */
-		if (!err && x->map.nr_lost > min(x->map.nr_blocks / 2, LOST_MOST))
+		if (x->map.nr_lost > min(x->map.nr_blocks / 2, LOST_MOST))
 			rotate(f);
 	}
 	spin_unlock(&f->lock);
-	return err;
 }
 
 static void file_forked_child(struct store *s)

@@ -191,18 +191,13 @@ bool swap_is_tight(struct quire *q)
 	return bounded && used / TIGHT_OF_4 >= room / 4;
 }
 
-int swap_fork_prepare(struct quire *q)
+void swap_fork_prepare(struct quire *q)
 {
 	struct swap *sw = q->swap;
 
-	for (u32 i = 0; i < sw->nr_stores; i++) {
-		const struct store_ops *ops = sw->store[i]->ops;
-		int err = ops->fork_prepare ? ops->fork_prepare(sw->store[i]) : 0;
-
-		if (err)
-			return err;
-	}
-	return 0;
+	for (u32 i = 0; i < sw->nr_stores; i++)
+		if (sw->store[i]->ops->fork_prepare)
+			sw->store[i]->ops->fork_prepare(sw->store[i]);
 }
 
 void swap_forked_child(struct quire *q)

@@ -77,7 +77,9 @@ bool swap_folio_has_copy(struct quire *q, struct folio *f);
 /* Write all pages of the folios (unmapped, flushed, in the cache) through the stores; `src(i)`
  * bytes come from the machine's frame window. err[i] = 0 or -ENOSPC/-EIO/-ENOMEM; on success
  * PG_DIRTY cleared, the older copy given back. Folios neighbouring in slots are written together
- * (one I/O in a file store). Returns number that succeeded. */
+ * (one I/O in a file store). Returns number that succeeded. Pages of a large folio that no entry
+ * names
+ * (unmapped for good meanwhile) are left out. */
 u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err);
 /* The folio's bytes were or will be changed: the stored copies are void (slots stay; PG_DIRTY set).
  */
@@ -101,13 +103,12 @@ u32 swap_read(struct quire *q, const u64 *slots, u32 n, void *const *bufs, int *
 /* True when reading this slot needs I/O (a file): then readahead pays differently. */
 bool swap_slot_is_slow(struct quire *q, u64 slot);
 
-/* ---- fork (home frames: the kernel copies the memory, so parent and child share the stores'
- * files) ---- Before: in the parent, the gate closed. What is in files now stays readable for the
- * child, whatever the parent does later. 0; -ENOMEM: do not fork. Harmless when the fork then
- * fails. */
-int must_check swap_fork_prepare(struct quire *q);
-/* In the child, before it does anything else here: it reads the files that it shares with its
- * parent and writes to files of its own, opened at its first write to them. */
+/* ---- fork (home frames: the kernel copies the memory, so parent and child share stores' files)
+ * ---- Before, in the parent, the gate closed: what is in files now stays readable for the child,
+ * whatever the parent does later. Harmless when the fork then fails. */
+void swap_fork_prepare(struct quire *q);
+/* In the child, before anything else of swap is called: it goes on reading the files that it shares
+ * with its parent and writes to files of its own, opened at its first write. */
 void swap_forked_child(struct quire *q);
 
 /* 0 or number of broken invariants at quiescence. */

@@ -194,6 +194,10 @@ u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err)
 		DEBUG_ON(!folio_test(f, PG_LOCKED) || !folio_test(f, PG_SWAPCACHE));
 		err[i] = 0;
 		for (u32 k = 0; k < folio_nr(f); k++) {
+			/* Unmapped for good while the folio was on its way out: nobody will ask for
+			 * it, and on a home frame its bytes are gone. */
+			if (f->order && !swap_count(q, f->swap + k))
+				continue;
 			page_prepare(&w.ctx->pages[w.n++], src + k * PAGE_SIZE, f->swap + k, i);
 			if (w.n == SWAP_BATCH)
 				writeout_flush(&w);
@@ -233,7 +237,8 @@ bool swap_folio_has_copy(struct quire *q, struct folio *f)
 	cl = slot_cluster(q->swap, f->swap);
 	s = (struct slot *)aptr_read_acquire(&cl->slots) + slot_offset(f->swap);
 	for (u32 i = 0; i < folio_nr(f); i++)
-		if (state_kind(a32_read(&s[i].state)) == KIND_NONE)
+		if (state_kind(a32_read(&s[i].state)) == KIND_NONE &&
+		    state_count(a32_read(&s[i].state)))
 			return false;
 	return true;
 }
