@@ -65,6 +65,7 @@ static long pinned(struct run_thread *t, const long v[7], u64 buf, u64 size, boo
 
 	do {
 		core_enter(t);
+		run_thread_look(t);
 		if (t->nr_pins)
 			run_unpin_all(t); /* left behind by a jump out of a handler */
 		run_pin(t, buf, size, write);
@@ -86,8 +87,9 @@ static inline long call(const long v[7], u64 buf, u64 size, bool write)
 	if (!run_touches(buf, size))
 		return run_syscall(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
 	t = run_self;
-	/* A handler that interrupted the long way leaves its call's state in the record: not ours. */
-	if (!t || !t->armed || size > run.pin_cap)
+	/* The core must not run on a stack that it manages. */
+	if (!t || !t->armed || size > run.pin_cap ||
+	    run_managed((u64)__builtin_frame_address(0)))
 		return trapping(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
 	return pinned(t, v, buf, size, write);
 }

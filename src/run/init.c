@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -137,6 +138,10 @@ __attribute__((constructor(101))) static void run_init(void)
 		memset(&run, 0, sizeof(run));
 		return;
 	}
+	/* A core dump would walk all the addresses that are reserved. */
+	RAW(SYS_madvise, run.lo, run.size, MADV_DONTDUMP);
+	if (run.heap)
+		RAW(SYS_madvise, run.heap_lo, run.heap_size, MADV_DONTDUMP);
 	t = run_thread_new();
 	if (!t)
 		refuse("no memory for a signal stack", NULL);
