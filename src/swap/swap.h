@@ -74,12 +74,11 @@ void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow);
 /* ---- data. LOCKING: folio lock, no spin lock. ---- */
 /* Does every slot of the folio hold the page's present bytes? (clean: can be dropped) */
 bool swap_folio_has_copy(struct quire *q, struct folio *f);
-/* Write all pages of the folios (unmapped, flushed, in the cache) through the stores; `src(i)`
- * bytes come from the machine's frame window. err[i] = 0 or -ENOSPC/-EIO/-ENOMEM; on success
- * PG_DIRTY cleared, the older copy given back. Folios neighbouring in slots are written together
- * (one I/O in a file store). Returns number that succeeded. Pages of a large folio that no entry
- * names
- * (unmapped for good meanwhile) are left out. */
+/* Write all pages of the folios (unmapped, flushed, in the cache) through the stores; the bytes
+ * come from the machine's frame window. err[i] = 0 or -ENOSPC/-EIO/-ENOMEM; on success PG_DIRTY
+ * cleared, the older copy given back. Folios neighbouring in slots are written together (one I/O in
+ * a file store). Pages of a large folio that no entry names (unmapped for good meanwhile) are left
+ * out. Returns number that succeeded. */
 u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err);
 /* The folio's bytes were or will be changed: the stored copies are void (slots stay; PG_DIRTY set).
  */
@@ -103,8 +102,8 @@ u32 swap_read(struct quire *q, const u64 *slots, u32 n, void *const *bufs, int *
 /* True when reading this slot needs I/O (a file): then readahead pays differently. */
 bool swap_slot_is_slow(struct quire *q, u64 slot);
 
-/* ---- fork (home frames: the kernel copies the memory, so parent and child share stores' files)
- * ---- Before, in the parent, the gate closed: what is in files now stays readable for the child,
+/* ---- fork: of home frames the kernel copies the memory; stores' files are shared ---- */
+/* Before, in the parent, the gate closed: what is in files now stays readable for the child,
  * whatever the parent does later. Harmless when the fork then fails. */
 void swap_fork_prepare(struct quire *q);
 /* In the child, before anything else of swap is called: it goes on reading the files that it shares

@@ -80,11 +80,25 @@ static inline struct swap_env *env_base(u64 frames)
 	return e;
 }
 
+/* The spec with this process's number in its paths: suites may run side by side. Static buffer. */
+static inline const char *env_spec(const char *spec)
+{
+	static char out[256];
+	const char *mark = "quire-test";
+	size_t n = 0;
+
+	for (const char *at; (at = strstr(spec, mark)); spec = at + strlen(mark))
+		n += (size_t)snprintf(out + n, sizeof(out) - n, "%.*s%s%d", (int)(at - spec), spec,
+				      mark, (int)getpid());
+	snprintf(out + n, sizeof(out) - n, "%s", spec);
+	return out;
+}
+
 static inline struct swap_env *env_new(const char *spec, u64 frames)
 {
 	struct swap_env *e = env_base(frames);
 	char msg[200] = "";
-	int err = swap_create(&e->q, spec, msg, sizeof(msg));
+	int err = swap_create(&e->q, env_spec(spec), msg, sizeof(msg));
 
 	if (err)
 		fail_msg("%s: %d %s", spec, err, msg);

@@ -66,10 +66,10 @@ static void pages_come_back(void **state)
 	free((char *)st[0].name);
 	assert_int_equal(st[0].pages, N - same);
 	through("file:/tmp/quire-test-swap", st, 1);
-	assert_string_equal(st[0].name, "file:/tmp/quire-test-swap");
+	assert_string_equal(st[0].name, env_spec("file:/tmp/quire-test-swap"));
 	assert_int_equal(st[0].pages, N - same);
 	free((char *)st[0].name);
-	assert_true(access("/tmp/quire-test-swap", F_OK) != 0);
+	assert_true(access(env_spec("/tmp/quire-test-swap"), F_OK) != 0);
 	through("lz4,file:/tmp/quire-test-swap:64M", st, 2);
 	assert_int_equal(st[1].pages, incompressible);
 	assert_int_equal(st[1].cap_bytes, 64 << 20);
@@ -420,10 +420,11 @@ static void bad_specs_are_named(void **state)
 		assert_true(strlen(msg) < 10);
 	}
 	for (u32 i = 0; i < 4; i++) {
-		static const char *const good[] = { "", "lz4:1G,zstd:2T", "file:/tmp/a:b",
-						    "zstd:1m,file:/tmp/quire-t:4096" };
+		static const char *const good[] = { "", "lz4:1G,zstd:2T",
+						    "file:/tmp/quire-test-a:b",
+						    "zstd:1m,file:/tmp/quire-test-t:4096" };
 
-		assert_int_equal(swap_create(&e->q, good[i], NULL, 0), 0);
+		assert_int_equal(swap_create(&e->q, env_spec(good[i]), NULL, 0), 0);
 		swap_destroy(&e->q);
 	}
 	assert_int_equal(swap_create(&e->q, NULL, NULL, 0), 0);
@@ -447,7 +448,8 @@ static void creation_fails_cleanly(void **state)
 			int err;
 
 			inject_at(&e->inject, points[p], n);
-			err = swap_create(&e->q, "lz4:1M,zstd,file:/tmp/quire-test-swap:1M", msg,
+			err = swap_create(&e->q,
+					  env_spec("lz4:1M,zstd,file:/tmp/quire-test-swap:1M"), msg,
 					  sizeof(msg));
 			inject_off(&e->inject, points[p]);
 			if (!err) {
