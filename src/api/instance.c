@@ -187,6 +187,7 @@ int api_forked_child(struct api_instance *a)
 	gate_reset(&q->gate);
 	if (err)
 		return err;
+	swap_forked_child(q);
 	reclaim_forked_child(q);
 	for (u32 i = 0; i < API_MAX_SPACES && !err; i++) {
 		struct api_space *as = aptr_read(&a->space[i]);

@@ -253,7 +253,10 @@ int quire_owns(quire_t *qt, const void *addr, size_t size)
 
 void quire_fork_prepare(quire_t *qt)
 {
-	gate_close(&api_of(qt)->q->gate);
+	struct quire *q = api_of(qt)->q;
+
+	gate_close(&q->gate);
+	swap_fork_prepare(q);
 }
 
 void quire_fork_done(quire_t *qt)
@@ -268,5 +271,12 @@ int quire_forked_child(quire_t *qt)
 
 uint64_t quire_check(quire_t *qt)
 {
-	return quire_check_all(api_of(qt)->q);
+	struct quire *q = api_of(qt)->q;
+	u64 bad;
+
+	/* Quiescence includes the background thread. */
+	gate_close(&q->gate);
+	bad = quire_check_all(q);
+	gate_open(&q->gate);
+	return bad;
 }

@@ -30,7 +30,7 @@ struct rcu_domain {
 	a32_t draining;		      /* one thread at a time runs callbacks */
 };
 
-#define RCU_POLL_BATCH 128
+#define RCU_POLL_BATCH 1024
 
 void rcu_domain_init(struct rcu_domain *d);
 void qrcu_read_lock(void);

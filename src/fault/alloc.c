@@ -130,7 +130,20 @@ int fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct fol
 	return fault_alloc_at(&c, va, 0, out);
 }
 
+/*
+ * A home frame is found by its number, so another fault may have got a reference to the folio meanwhile and mapped it (home_frame_busy).
+ * Then it lives on and must be on a list, or reclaim would never see it.
+ */
 void fault_free_folio(struct quire *q, struct folio *f)
 {
-	folio_put(q, f);
+	struct list dead;
+
+	if (!folio_freeze(f, 1)) {
+		lru_add(q, f);
+		folio_put(q, f);
+		return;
+	}
+	list_init(&dead);
+	list_add_tail(&f->lru, &dead);
+	phys_free_frozen_list(q, &dead);
 }

@@ -81,8 +81,8 @@ static int map_new(struct fc *c, struct folio *f, u64 start)
 	folio_add_new_anon_rmap(c->q, f, c->v, start);
 	/* No stored copy exists: whatever the entries say later, the bytes are only here. */
 	a64_fetch_or(&f->flags, PGF(DIRTY));
-	if (nr > 1)
-		folio_get_nr(f, nr - 1);
+	/* One for each entry, on top of the caller's: once the entry lock is dropped another thread may zap them all (MADV_DONTNEED). */
+	folio_get_nr(f, nr);
 	for (u32 i = 0; i < nr; i++)
 		pte_set(p + i, entries[i]);
 	err = fault_install(c, start, entries, nr, NULL, c->home, false);
@@ -91,8 +91,7 @@ static int map_new(struct fc *c, struct folio *f, u64 start)
 			pte_set(p + i, 0);
 		folio_remove_rmap_ptes(c->q, f, 0, nr);
 		pt_pte_unlock(desc);
-		if (nr > 1)
-			folio_put_nr(c->q, f, nr - 1);
+		folio_put_nr(c->q, f, nr);
 		return err == -EAGAIN ? FAULT_AGAIN : err;
 	}
 	a64_add(&c->fs->rs.rss_pages, nr);
@@ -124,30 +123,6 @@ static int map_zero_page(struct fc *c)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* Pages of a large folio whose other pages another anon_vma maps: only as single pages can this frame change hands. */
-static void split_busy_folio(struct fc *c, struct folio *f)
-{
-	struct list out;
-
-	list_init(&out);
-	if (!lru_isolate(c->q, f))
-		return;
-	folio_put(c->q, f); /* the caller's; the isolation's remains */
-	if (rmap_split_folio(c->q, f, &out)) {
-		folio_get(f);
-		folio_unlock(f);
-		lru_putback(c->q, f);
-		folio_lock(f);
-		return;
-	}
-	list_for_each_safe(pos, tmp, &out) {
-		struct folio *page = list_entry(pos, struct folio, lru);
-
-		list_del(pos);
-		lru_putback(c->q, page);
-	}
-}
-
 /* Does the folio (locked) still own the frame of this address? */
 static bool owns_frame(struct fc *c, struct folio *f)
 {
@@ -156,7 +131,8 @@ static bool owns_frame(struct fc *c, struct folio *f)
 	return rec && a32_read(&f->ref) && folio_head(rec) == f;
 }
 
-/* Map page `i` of a live folio again, with zeroes. LOCKING: folio locked; consumes the caller's reference on success. */
+/* Map page `i` of a live folio again, with zeroes. LOCKING: folio locked, and the caller keeps its reference for as long: the entry may be
+ * zapped as soon as its lock is dropped. */
 static int remap_live(struct fc *c, struct folio *f, u32 i)
 {
 	u64 e = pte_mk(c->va >> PAGE_SHIFT, fault_entry_bits(c, c->vf & VM_WRITE, fc_write(c)));
@@ -173,9 +149,15 @@ static int remap_live(struct fc *c, struct folio *f, u32 i)
 		pt_pte_unlock(desc);
 		return FAULT_AGAIN;
 	}
-	if (!folio_mapped(f))
-		aptr_set(&f->mapping, NULL);
+	/* Its mapping is the space's one anon_vma already (rmap.h), its index the address. */
+	DEBUG_ON(aptr_read(&f->mapping) && f->index + i != c->va >> PAGE_SHIFT);
+	/* A folio that another fault has allocated and not mapped yet: only this page of it will be. */
+	if (f->order && !aptr_read(&f->mapping))
+		folio_set(f, PG_PARTIAL);
+	folio_get(f);
 	folio_add_anon_rmap_ptes(c->q, f, i, 1, c->v, c->va);
+	/* What it was before it was unmapped is over. */
+	a64_fetch_and(&f->flags, ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
 	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, NULL, true, false);
@@ -186,6 +168,8 @@ static int remap_live(struct fc *c, struct folio *f, u32 i)
 		a64_add(&c->fs->rs.rss_pages, 1);
 	}
 	pt_pte_unlock(desc);
+	if (err)
+		folio_put(c->q, f);
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
@@ -201,7 +185,6 @@ static int remap_live(struct fc *c, struct folio *f, u32 i)
 static int home_frame_busy(struct fc *c)
 {
 	struct folio *rec = phys_record(c->q, c->va >> PAGE_SHIFT), *f;
-	uintptr_t mapping;
 	int r;
 
 	stat_inc(c->q, STAT_FAULT_HOME_BUSY);
@@ -216,24 +199,10 @@ static int home_frame_busy(struct fc *c)
 		folio_put(c->q, f);
 		return FAULT_AGAIN;
 	}
-	mapping = (uintptr_t)aptr_read(&f->mapping);
-	if (folio_mapped(f) &&
-	    mapping != ((uintptr_t)aptr_read(&c->v->anon_vma) | MAPPING_ANON)) {
-		u32 order = f->order;
-
-		if (order)
-			split_busy_folio(c, f);
-		if (!order || f->order == order) {
-			folio_unlock(f);
-			folio_put(c->q, f);
-		}
-		return FAULT_AGAIN;
-	}
 	r = remap_live(c, f, (u32)(rec - f));
 	folio_unlock(f);
-	if (r)
-		folio_put(c->q, f);
-	else
+	folio_put(c->q, f);
+	if (!r)
 		stat_inc(c->q, STAT_FAULT_MINOR);
 	return r;
 }
@@ -275,5 +244,6 @@ int fault_do_anon(struct fc *c)
 	if (c->vf & VM_LOCKED)
 		a64_fetch_or(&f->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
 	lru_add(c->q, f);
+	folio_put(c->q, f);
 	return FAULT_DONE;
 }

@@ -144,7 +144,12 @@ static int fault_once(struct fc *c)
 	return spurious(c);
 }
 
-/* Until resolved or refused. FAULT_SPACE only without the space lock. */
+#define YIELDS_MAX 64u
+
+/*
+ * Until resolved or refused. FAULT_SPACE only without the space lock. What is waited for may be held by a thread that waits for this area (it
+ * unmaps both sides of a folio): so the area is not held for long.
+ */
 static int fault_loop(struct fc *c)
 {
 	for (u32 tries = 0;; tries++) {
@@ -154,8 +159,10 @@ static int fault_loop(struct fc *c)
 			return r;
 		if (tries < 4)
 			base_relax();
-		else if (tries < 64)
+		else if (tries < YIELDS_MAX)
 			base_yield();
+		else if (!c->space_locked)
+			return FAULT_SPACE;
 		else
 			fc_machine(c)->ops->sleep_ns(fc_machine(c), 20000);
 	}

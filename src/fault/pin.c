@@ -37,6 +37,9 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		}
 		rec = phys_record(q, entry_pfn(e));
 		folio_get_nr(folio_head(rec), PIN_BIAS);
+		/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio is not written out, so the flag stays. */
+		if ((access & ACCESS_WRITE) && !folio_test(folio_head(rec), PG_DIRTY))
+			folio_set(folio_head(rec), PG_DIRTY);
 		if (pages)
 			pages[i] = rec;
 	}

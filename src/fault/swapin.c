@@ -86,6 +86,8 @@ static int map_cached(struct fc *c, struct folio *f, u64 entry)
 		pt_pte_unlock(desc);
 		return FAULT_AGAIN;
 	}
+	/* The entry's reference. The caller's keeps the folio while it is locked: as soon as the entry lock is dropped the entry may be zapped. */
+	folio_get(f);
 	/* Bytes without a stored copy are dirty already: nothing is saved by trapping the first write. */
 	writable = (folio_test(f, PG_DIRTY) && (c->vf & VM_WRITE)) || map_writable(c, desc, true);
 	e = pte_mk(pfn, fault_entry_bits(c, writable, fc_write(c)));
@@ -94,6 +96,7 @@ static int map_cached(struct fc *c, struct folio *f, u64 entry)
 	if (err) {
 		pte_set(p, entry);
 		pt_pte_unlock(desc);
+		folio_put(c->q, f);
 		return err == -EAGAIN ? FAULT_AGAIN : err;
 	}
 	entry_mapped(c, f, page, c->va, entry);
@@ -116,9 +119,11 @@ static int swapin_cached(struct fc *c, struct folio *f, u64 entry)
 		r = map_cached(c, f, entry);
 	}
 	folio_unlock(f);
-	if (r)
-		folio_put(c->q, f);
-	else
+	/* The entry was zapped while its folio was locked here: nobody else will drop what only the cache keeps. */
+	if (r == FAULT_AGAIN)
+		rmap_drop_unused_copy(c->q, f);
+	folio_put(c->q, f);
+	if (!r)
 		stat_inc(c->q, STAT_FAULT_MINOR);
 	return r;
 }
@@ -170,14 +175,13 @@ static u32 collect(struct fc *c, struct swapin *s, u64 entry, u32 want)
 }
 
 /* Drop page i of the plan: its folio was never filled. */
-static void drop_out(struct fc *c, struct swapin *s, u32 i, bool cached)
+static void drop_out(struct fc *c, struct swapin *s, u32 i)
 {
 	struct folio *f = s->folio[i];
 
-	if (cached)
-		swap_cache_abort(c->q, f);
+	swap_cache_abort(c->q, f);
 	folio_unlock(f);
-	folio_put(c->q, f);
+	fault_free_folio(c->q, f);
 	s->folio[i] = NULL;
 }
 
@@ -193,17 +197,26 @@ static int enter_cache(struct fc *c, struct swapin *s)
 	for (i = 0; i < (u32)got; i++) {
 		u32 shadow = 0;
 
-		BUG_ON(!folio_trylock(s->folio[i]));
-		err = swap_cache_insert(c->q, s->slot[i], s->folio[i], &shadow);
-		if (err)
+		/*
+		 * A fault that found no entry (it was zapped after this one looked) may have met the frame by its number, and
+		 * hold the folio or have mapped it.
+		 */
+		if (!folio_trylock(s->folio[i]))
 			break;
+		if (folio_mapped(s->folio[i])) {
+			folio_unlock(s->folio[i]);
+			break;
+		}
+		err = swap_cache_insert(c->q, s->slot[i], s->folio[i], &shadow);
+		if (err) {
+			folio_unlock(s->folio[i]);
+			break;
+		}
 		s->hot[i] = ops && ops->refault && ops->refault(c->q, shadow);
 	}
 	s->n = i;
-	if (i < (u32)got)
-		drop_out(c, s, i, false);
-	for (u32 k = i + 1; k < (u32)got; k++)
-		folio_put(c->q, s->folio[k]);
+	for (u32 k = i; k < (u32)got; k++)
+		fault_free_folio(c->q, s->folio[k]);
 	if (i)
 		return 0;
 	return err == -ENOMEM ? -ENOMEM : FAULT_AGAIN;
@@ -249,6 +262,8 @@ static int install_run(struct fc *c, struct swapin *s, pte_t *p, u32 from, u32 t
 		struct folio *f = s->folio[i];
 
 		folio_set(f, PG_UPTODATE);
+		/* On top of the entry's: the folio is locked until finish(), and the entry may be zapped before. */
+		folio_get(f);
 		entry_mapped(c, f, 0, c->va + i * PAGE_SIZE, s->entry[i]);
 	}
 	return 0;
@@ -291,7 +306,7 @@ static void finish(struct fc *c, struct swapin *s, u32 mapped)
 		struct folio *f = s->folio[i];
 
 		if (i >= mapped) {
-			drop_out(c, s, i, true);
+			drop_out(c, s, i);
 			continue;
 		}
 		settle_copy(c, f, pte_dirty(s->new[i]));
@@ -301,6 +316,7 @@ static void finish(struct fc *c, struct swapin *s, u32 mapped)
 			a64_fetch_or(&f->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
 		folio_unlock(f);
 		lru_add(c->q, f);
+		folio_put(c->q, f); /* install_run's */
 	}
 }
 
@@ -320,7 +336,9 @@ static int swapin_read(struct fc *c, u64 entry)
 	pfn = folio_pfn(c->q, s.folio[0]);
 	r = read_pages(c, &s);
 	if (!r)
-		r = s.err[0] ? s.err[0] : map_read(c, &s, &mapped);
+		r = s.err[0] == -EAGAIN ? FAULT_AGAIN :
+		    s.err[0]		? s.err[0] :
+					  map_read(c, &s, &mapped);
 	if (s.fill)
 		m->ops->fill_end(m, pfn, s.n, s.fill);
 	finish(c, &s, mapped);
@@ -336,5 +354,8 @@ int fault_do_swap(struct fc *c, u64 entry)
 {
 	struct folio *f = swap_lookup(c->q, swp_slot(entry));
 
-	return f ? swapin_cached(c, f, entry) : swapin_read(c, entry);
+	if (f)
+		return swapin_cached(c, f, entry);
+	/* Forced is what moves pages: it wants cached ones mapped, and moves the entries of others as they are. */
+	return c->access & ACCESS_FORCE ? FAULT_DONE : swapin_read(c, entry);
 }

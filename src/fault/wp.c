@@ -95,6 +95,8 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 	}
 	was = pte_get_and_clear(p);
 	tlb_flush_range(&c->fs->rs.tlb, r);
+	/* The entry's reference, on top of the caller's: once the entry lock is dropped the entry may be zapped. */
+	folio_get(new);
 	folio_add_new_anon_rmap(c->q, new, c->v, c->va);
 	folio_set(new, PG_DIRTY);
 	pte_set(p, e);
@@ -102,6 +104,7 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 	if (err) {
 		pte_set(p, was);
 		folio_remove_rmap_ptes(c->q, new, 0, 1);
+		folio_put(c->q, new);
 	} else if (old) {
 		folio_remove_rmap_ptes(c->q, old, (u32)(entry_pfn(was) - folio_pfn(c->q, old)), 1);
 	} else {
@@ -151,6 +154,7 @@ static int copy_page(struct fc *c, u64 entry)
 		stat_inc(c->q, STAT_FAULT_COW);
 		stat_inc(c->q, STAT_FAULT_MINOR);
 		lru_add(c->q, new);
+		folio_put(c->q, new);
 	}
 	if (old)
 		folio_put_nr(c->q, old, err ? 1 : 2); /* the look's, and the entry's once it moved */

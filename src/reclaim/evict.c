@@ -105,9 +105,13 @@ static void unmap_and_flush(struct evict *ev)
 	for (u32 i = 0; i < ev->n; i++) {
 		struct folio *f = ev->folio[i];
 
-		/* Found unmapped already, from an earlier round whose write failed. */
+		/* Found unmapped already: by an earlier round whose write failed. */
 		if (!ev->done[i] && !folio_mapped(f))
 			ev->done[i] = true;
+		/* Or by its owner: nothing names its slots, its bytes may be gone, and it is only to be dropped. Entries that
+		 * do name them stay while the folio is locked (space/unmap.c waits for it). */
+		if (ev->done[i] && folio_test(f, PG_SWAPCACHE) && swap_try_free_folio(ev->q, f))
+			ev->done[i] = false;
 	}
 }
 

@@ -42,6 +42,35 @@ bool reclaim_refault_is_hot(struct quire *q, u32 shadow)
 	return hot;
 }
 
+u32 reclaim_step_begin(struct quire *q)
+{
+	u32 phase = a32_read(&q->reclaim->phase) & 1;
+
+	a32_fetch_add(&q->reclaim->steps[phase], 1);
+	return phase;
+}
+
+void reclaim_step_end(struct quire *q, u32 phase)
+{
+	a32_fetch_add(&q->reclaim->steps[phase], (u32)-1);
+}
+
+/*
+ * Twice, because a step may read the phase, be held up, and count itself in the old one after it was found empty; that one is waited for in
+ * the second round. New steps count in the other phase, so none is waited for that began after the call.
+ */
+void reclaim_wait(struct quire *q)
+{
+	struct reclaim *r = q->reclaim;
+
+	for (u32 round = 0; round < 2; round++) {
+		u32 phase = a32_fetch_add(&r->phase, 1) & 1;
+
+		while (a32_read_acquire(&r->steps[phase]))
+			base_yield();
+	}
+}
+
 /* Keep at least a third of the pages on the inactive list: that is what refault distances are measured against. */
 static void balance(struct quire *q, unsigned node)
 {
@@ -55,6 +84,7 @@ static void balance(struct quire *q, unsigned node)
 static u32 step(struct quire *q, unsigned node, u32 *looked)
 {
 	struct list folios;
+	u32 phase = reclaim_step_begin(q), freed;
 
 	list_init(&folios);
 	balance(q, node);
@@ -64,7 +94,9 @@ static u32 step(struct quire *q, unsigned node, u32 *looked)
 		lru_deactivate_tail(q, node, STEP_PAGES * 4);
 		*looked = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, &folios);
 	}
-	return evict_folios(q, &folios);
+	freed = evict_folios(q, &folios);
+	reclaim_step_end(q, phase);
+	return freed;
 }
 
 u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
@@ -88,7 +120,10 @@ u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 
 u64 reclaim_folio_list(struct quire *q, struct list *folios)
 {
-	return evict_folios(q, folios);
+	u32 phase = reclaim_step_begin(q), freed = evict_folios(q, folios);
+
+	reclaim_step_end(q, phase);
+	return freed;
 }
 
 /* ---- called by faults ---- */

@@ -25,6 +25,9 @@ void reclaim_stop_background(struct quire *q);
 /* After fork in the child: the thread does not exist there. */
 void reclaim_forked_child(struct quire *q);
 
+/* Returns after every eviction that began before the call has ended: no batch then knows anything of a space whose areas are gone.
+ * LOCKING: not from inside reclaim; waits. */
+void reclaim_wait(struct quire *q);
 /* Free at least nr pages of the group if possible; returns pages freed. */
 u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr);
 /* Evict exactly these isolated folios (MADV_PAGEOUT); consumes the list. Returns pages freed. */

@@ -124,13 +124,33 @@ static bool can_share(struct vma *below, struct vma *above, struct anon_vma *av)
 	       owner->anon_chain.next == owner->anon_chain.prev;
 }
 
-/* A neighbour's anon_vma, so that the two areas can merge one day; with a reference, or NULL. */
+int rmap_space_init(struct quire *q, struct rmap_space *rs)
+{
+	if (!machine_has(q->machine, CAP_HOME))
+		return 0;
+	rs->home = anon_vma_alloc(q);
+	return rs->home ? 0 : -ENOMEM;
+}
+
+void rmap_space_fini(struct quire *q, struct rmap_space *rs)
+{
+	if (rs->home)
+		anon_vma_put(q, rs->home);
+	rs->home = NULL;
+}
+
+/* The space's, or a neighbour's so that the two areas can merge one day; with a reference, or NULL. */
 static struct anon_vma *find_sharable(struct vma *v)
 {
+	struct anon_vma *home = vma_rmap_space(v)->home;
 	struct vma *prev = vma_find_prev(v->set, vma_start(v));
 	struct vma *next = vma_next(v->set, v);
 	struct anon_vma *av;
 
+	if (home) {
+		a32_fetch_add(&home->ref, 1);
+		return home;
+	}
 	av = prev ? aptr_read_acquire(&prev->anon_vma) : NULL;
 	if (av && can_share(prev, v, av) && a32_add_unless(&av->ref, 1, 0))
 		return av;

@@ -44,7 +44,18 @@ struct rmap_space {
 	struct tlb_space tlb;
 	a64_t rss_pages;	/* entries that map pages */
 	a64_t swap_entries;	/* entries that are swap entries */
+	struct anon_vma *home;	/* (C) home machines: the one anon_vma of all areas; else NULL */
 };
+
+/*
+ * Home machines: a page of a large folio can be unmapped, its address mapped anew by another area, and the frame
+ * found still in use by the same folio, which the other area maps too. One folio would then belong to two anon_vmas. So there
+ * all areas of a space share one, whose index is the address itself (folio->index == pgoff == va >> PAGE_SHIFT always; frames
+ * are not shared between spaces, and mremap moves bytes, not entries).
+ */
+int must_check rmap_space_init(struct quire *q, struct rmap_space *rs);
+/* LOCKING: no area is left. */
+void rmap_space_fini(struct quire *q, struct rmap_space *rs);
 
 /* What unmapping needs of the swap folder, which ranks higher: registered by it before the first use. */
 struct rmap_swap_ops {

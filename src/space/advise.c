@@ -97,13 +97,15 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 		u32 nr;
 
 		if (pte_is_swap(e) && swp_type(e) == SWP_STORE) {
+			/* Cached still: on its way out or in; it keeps its bytes, as MADV_FREE allows. */
+			f = swap_lookup(q, swp_slot(e));
+			if (f) {
+				folio_put(q, f);
+				continue;
+			}
 			pte_set(p, 0);
 			swap_put(q, swp_slot(e), 1);
-			space_drop_cached(q, swp_slot(e));
 			swaps++;
-			/* Its bytes may be readable still, at a home address. */
-			flush.start = min(flush.start, va);
-			flush.end = va + PAGE_SIZE;
 			continue;
 		}
 		if (!entry_present(e) || pte_special(e))

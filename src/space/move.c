@@ -98,7 +98,18 @@ out:
 
 /* ---- bytes move ---- */
 
-/* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of it from src on, at most max. */
+/* How many entries from p on map consecutive frames from pfn on, at most n. */
+static u32 run_length(pte_t *p, u64 pfn, u32 n)
+{
+	u32 i = 0;
+
+	while (i < n && pte_present(pte_get(p + i)) && entry_pfn(pte_get(p + i)) == pfn + i)
+		i++;
+	return i;
+}
+
+/* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of it mapped
+ * from src on, at most max (others of a large folio may have been unmapped). */
 static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 *first)
 {
 	struct ptdesc *desc;
@@ -114,7 +125,7 @@ static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 
 		f = folio_head(page);
 		folio_get(f);
 		*first = (u32)(page - f);
-		*n = min(max, folio_nr(f) - *first);
+		*n = run_length(p, entry_pfn(e), min(max, folio_nr(f) - *first));
 	}
 	pt_pte_unlock(desc);
 	return f;
@@ -160,14 +171,6 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct folio *
 	return 0;
 }
 
-static bool maps_run(pte_t *p, u64 pfn, u32 n)
-{
-	for (u32 i = 0; i < n; i++)
-		if (!pte_present(pte_get(p + i)) || entry_pfn(pte_get(p + i)) != pfn + i)
-			return false;
-	return true;
-}
-
 /* The charge follows the bytes: never counted twice, never over the limit for it. */
 static void move_charge(struct mover *m, struct folio *f, struct folio *new, u32 n)
 {
@@ -204,7 +207,7 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 		return 0;
 	}
 	if (lock_both(m, src, dst)) {
-		if (maps_run(m->src, folio_pfn(m->q, f) + first, step))
+		if (run_length(m->src, folio_pfn(m->q, f) + first, step) == step)
 			r = take_over(m, f, first, new, src, dst, step);
 		else
 			r = -EAGAIN;

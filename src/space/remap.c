@@ -99,7 +99,7 @@ static int find_place(struct remap *r, u64 *at)
 	return err;
 }
 
-/* The new area, empty, with the old one's page offsets and anon_vma. S write. */
+/* The new area, empty, with the old one's anon_vma and, where entries move, its page offsets (home machines: rmap.h). S write. */
 static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 {
 	struct machine *m = r->q->machine;
@@ -109,7 +109,8 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 
 	if (err)
 		return err;
-	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING, vma_index(old, r->old), out);
+	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING,
+		      machine_has(m, CAP_HOME) ? at >> PAGE_SHIFT : vma_index(old, r->old), out);
 	if (err) {
 		m->ops->area_unmap(m, r->s->ms, to, vf & VM_PROT_MASK);
 		return err;

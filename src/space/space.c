@@ -52,14 +52,19 @@ int space_create(struct quire *q, unsigned cgroup, unsigned node, struct space *
 	if (err)
 		goto out_pgt;
 	tlb_space_init(q, &s->fs.rs.tlb, s->ms);
-	err = vmas_init(q, &s->fs.vmas, usable, s);
+	err = rmap_space_init(q, &s->fs.rs);
 	if (err)
 		goto out_machine;
+	err = vmas_init(q, &s->fs.vmas, usable, s);
+	if (err)
+		goto out_rmap;
 	mutex_lock(&q->spaces->lock);
 	list_add_tail(&s->all, &q->spaces->all);
 	mutex_unlock(&q->spaces->lock);
 	*out = s;
 	return 0;
+out_rmap:
+	rmap_space_fini(q, &s->fs.rs);
 out_machine:
 	m->ops->space_destroy(m, s->ms);
 out_pgt:
@@ -67,6 +72,34 @@ out_pgt:
 out_space:
 	arena_free(q->arena, s, sizeof(*s));
 	return err;
+}
+
+#define LEAVE_TRIES 50000u /* of 20 us: a pin that is never undone must not hold this for ever */
+
+/*
+ * No entry is left, but pages may be: in batches on their way to the LRU, isolated by an eviction that began earlier, being released.
+ * The eviction may also know the space itself, for its flush. Home frames must all be back before their addresses are somebody else's.
+ */
+static void wait_for_pages(struct quire *q, struct space *s)
+{
+	struct range u = s->fs.vmas.usable;
+	u64 pfn = u.start >> PAGE_SHIFT, nr = range_size(u) >> PAGE_SHIFT;
+	u32 tries = 0;
+
+	reclaim_wait(q);
+	lru_drain_all(q);
+	if (!machine_has(q->machine, CAP_HOME))
+		return;
+	while (phys_bar(q, s->fs.node, pfn, nr)) {
+		if (WARN_ON(++tries > LEAVE_TRIES))
+			return;
+		lru_drain_all(q);
+		if (tries < 64)
+			base_yield();
+		else
+			q->machine->ops->sleep_ns(q->machine, 20000);
+	}
+	phys_unbar(q, pfn, nr);
 }
 
 void space_destroy(struct quire *q, struct space *s)
@@ -78,9 +111,11 @@ void space_destroy(struct quire *q, struct space *s)
 		qrcu_barrier(q);
 		base_yield();
 	}
+	wait_for_pages(q, s);
 	mutex_lock(&q->spaces->lock);
 	list_del(&s->all);
 	mutex_unlock(&q->spaces->lock);
+	rmap_space_fini(q, &s->fs.rs);
 	qrcu_barrier(q);
 	q->machine->ops->space_destroy(q->machine, s->ms);
 	vmas_fini(&s->fs.vmas);
@@ -179,9 +214,21 @@ static int choose_place(struct quire *q, struct space *s, u64 hint, u64 size, u3
 /* Frames at foreign addresses are nobody's business until the area is managed again. S write. */
 static int bar_foreign(struct quire *q, struct space *s, struct range r)
 {
+	u64 pfn = r.start >> PAGE_SHIFT, nr = range_size(r) >> PAGE_SHIFT;
+	int err = 0;
+
 	if (!machine_has(q->machine, CAP_HOME))
 		return 0;
-	return phys_bar(q, s->fs.node, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
+	/* What was unmapped a moment ago may still be in a batch or in an eviction's hands; a pinned page stays. */
+	for (u32 tries = 0; tries < 64; tries++) {
+		err = phys_bar(q, s->fs.node, pfn, nr);
+		if (err != -EBUSY)
+			break;
+		lru_drain_all(q);
+		reclaim_wait(q);
+		base_yield();
+	}
+	return err;
 }
 
 static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot, u32 flags)

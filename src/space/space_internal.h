@@ -26,8 +26,6 @@ bool space_range_ok(struct space *s, u64 start, u64 *size);
 
 /* Clear every entry of r (inside one area) through the gather. LOCKING: space lock, either way. */
 void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r);
-/* No entry names the slot any more: its cached folio, if any, goes too. LOCKING: entry lock. */
-void space_drop_cached(struct quire *q, u64 slot);
 /* Unmap every area of r, which is already cut at its ends. S write; rangemap updates reserved. */
 void space_unmap_cut(struct quire *q, struct space *s, struct range r);
 /* Cut areas at both ends of r and reserve what removing `areas in r` + extra updates needs. 0 or -ENOMEM. S write. */

@@ -12,7 +12,10 @@ struct zap {
 	struct gather *g;
 	u64 pages;
 	u64 swaps;
+	struct folio *wait; /* a cached folio in the way, locked by somebody; with a reference */
 };
+
+#define ZAP_SWAP_RUN 32u
 
 /* Present entries from p on that map consecutive pages of one folio: cleared, queued. Returns how many. */
 static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool *full)
@@ -38,42 +41,71 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool
 	return n;
 }
 
-/* A folio may still be cached for a slot that no entry names any more: it is dropped with it. Whoever holds its lock at this moment
- * (write-out, another zap) sees the missing count and does the same. */
-void space_drop_cached(struct quire *q, u64 slot)
+/*
+ * A folio may still be cached for a slot that no entry names any more: it is dropped with it. It is locked before the entry is cleared: while reclaim
+ * writes it out its bytes must stay (a home address is emptied when its entry goes). Returns the folio that somebody has locked, with
+ * a reference, to be waited for without the entry lock; the caller's array receives the locked ones.
+ */
+struct cached {
+	struct folio *folio[ZAP_SWAP_RUN];
+	u32 n;
+};
+
+static struct folio *cached_lock(struct quire *q, struct cached *c, u64 slot)
 {
 	struct folio *f = swap_lookup(q, slot);
 
 	if (!f)
-		return;
-	if (folio_trylock(f)) {
+		return NULL;
+	if (c->n && c->folio[c->n - 1] == f) {
+		folio_put(q, f);
+		return NULL;
+	}
+	if (!folio_trylock(f))
+		return f;
+	c->folio[c->n++] = f;
+	return NULL;
+}
+
+static void cached_drop(struct quire *q, struct cached *c)
+{
+	for (u32 i = 0; i < c->n; i++) {
+		struct folio *f = c->folio[i];
+
 		if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
 			swap_try_free_folio(q, f);
 		folio_unlock(f);
+		folio_put(q, f);
 	}
-	folio_put(q, f);
 }
 
-/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the range is noted too. */
+/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the range is noted too. Returns
+ * how many; fewer with z->wait set when a cached folio is locked. LOCKING: entry lock. */
 static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 {
+	struct cached cached = { .n = 0 };
 	u64 slot = swp_slot(first);
 	u32 n = 0;
 
+	max = min(max, ZAP_SWAP_RUN);
 	while (n < max) {
 		u64 e = pte_get(p + n);
 
 		if (!pte_is_swap(e) || swp_type(e) != SWP_STORE || swp_slot(e) != slot + n)
 			break;
+		z->wait = cached_lock(z->q, &cached, slot + n);
+		if (z->wait)
+			break;
 		pte_set(p + n, 0);
 		n++;
 	}
-	swap_put(z->q, slot, n);
-	for (u32 i = 0; i < n; i++)
-		space_drop_cached(z->q, slot + i);
-	z->swaps += n;
-	if (machine_has(z->q->machine, CAP_HOME))
-		gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
+	if (n) {
+		swap_put(z->q, slot, n);
+		z->swaps += n;
+		if (machine_has(z->q->machine, CAP_HOME))
+			gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
+	}
+	cached_drop(z->q, &cached);
 	return n;
 }
 
@@ -82,7 +114,8 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 {
 	bool full = false;
 
-	while (va < end && !full) {
+	z->wait = NULL;
+	while (va < end && !full && !z->wait) {
 		u32 max = (u32)((end - va) >> PAGE_SHIFT), n = 1;
 		u64 e = pte_get(p);
 
@@ -101,6 +134,11 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 	pt_pte_unlock(desc);
 	if (full)
 		gather_flush(z->g);
+	if (z->wait) {
+		folio_lock(z->wait);
+		folio_unlock(z->wait);
+		folio_put(z->q, z->wait);
+	}
 	return va;
 }
 
