@@ -137,7 +137,8 @@ struct bench_memory {
 /* ram: bound on what is resident, for our side; 0: none. Fails through r->error and false. */
 bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool background,
 		       struct bench_result *r);
-void bench_memory_close(struct bench_memory *m);
+/* Checks every invariant first. */
+void bench_memory_close(struct bench_memory *m, struct bench_result *r);
 void *bench_memory_map(struct bench_memory *m, u64 bytes, struct bench_result *r);
 /* 0 or -errno. */
 int bench_memory_unmap(struct bench_memory *m, void *addr, u64 bytes);

@@ -186,7 +186,7 @@ const struct bench_group bench_group_calls = {
 	.limit_s = 60,
 	.row = {
 		{ "call", "a caught system call: getppid under quire run", "ns", false, 0 },
-		{ "call-read", "a wrapped call: read of one byte into managed memory", "ns", false, 0 },
+		{ "call-read", "a wrapped call: read of a byte to managed memory", "ns", false, 0 },
 		{ "call-mmap", "mmap and munmap of 1 MiB", "ns", false, 0 },
 		{ "call-signal", "raise and a handler", "ns", false, 0 },
 		{ "call-thread", "create and join a thread", "ns", false, 0 },

@@ -144,7 +144,7 @@ const struct bench_group bench_group_core = {
 	.limit_s = 60,
 	.memory_x8 = 4,
 	.row = {
-		{ "core-touch", "bookkeeping of a first touch on the simulated machine", "ns/page", false,
+		{ "core-touch", "first touch on the simulated machine", "ns/page", false,
 		  0 },
 		{ "core-protect", "protect there and back, likewise", "ns/page", false, 0 },
 		{ "core-dontneed", "DONTNEED, likewise", "ns/page", false, 0 },
@@ -155,7 +155,7 @@ const struct bench_group bench_group_core = {
 
 /* ---- metadata ---- */
 
-/* What the kernel keeps for as much memory: its page tables, counted, and 64 bytes for each page.
+/* What the kernel keeps for as much memory: its page tables, counted, and 64 bytes a page.
  */
 static double kernel_metadata(void)
 {
@@ -190,7 +190,7 @@ static double metadata_after(const struct bench *b, u64 ram, struct bench_result
 	if (ram && s.swap_used_pages * PAGE_SIZE < b->bytes / 4)
 		bench_fail(r, "only %llu pages are paged out",
 			   (unsigned long long)s.swap_used_pages);
-	bench_memory_close(&m);
+	bench_memory_close(&m, r);
 	return 100.0 * (double)s.metadata_bytes / (double)b->bytes;
 }
 
@@ -222,7 +222,7 @@ const struct bench_group bench_group_metadata = {
 	.limit_s = 120,
 	.memory_x8 = 12,
 	.row = {
-		{ "metadata", "Quire's own memory, of 1 GiB touched and resident", "%", false, 2.5 },
+		{ "metadata", "Quire's own memory for 1 GiB, all of it resident", "%", false, 2.5 },
 		{ "metadata-half", "the same with half of it paged out", "%", false, 2.5 },
 	},
 	.measure = measure_metadata,

@@ -211,7 +211,7 @@ static void measure_half(const struct bench *b, const struct bench_group *g, enu
 	r->value[ROW_STORED] = stored_page_bytes(b, &h, side);
 	verify(&h, g->threads, r);
 	check_bound(&h, b->bytes / 2, r);
-	bench_memory_close(&h.m);
+	bench_memory_close(&h.m, r);
 }
 
 static bool prepare_half(struct bench *b, enum bench_side side, char *why)
@@ -231,7 +231,7 @@ const struct bench_group bench_group_half = {
 		  "k/s", true, 1.5 },
 		{ "random-write", "writes, likewise", "k/s", true, 1.5 },
 		{ "sequential", "pages read in order, likewise", "k/s", true, 3 },
-		{ "fill", "writing the pages' contents for the first time, likewise", "us/page", false,
+		{ "fill", "the first write of their contents, likewise", "us/page", false,
 		  0 },
 		{ "stored", "RAM used for each page that is paged out", "bytes/page", false, 0 },
 	},
@@ -249,7 +249,7 @@ const struct bench_group bench_group_half_2 = {
 	.row = {
 		{ "random-read-2", "random reads under half memory, two threads", "k/s", true, 2 },
 		{ "random-write-2", "random writes, two threads", "k/s", true, 2 },
-		{ "sequential-2", "sequential reads, two threads with a half each", "k/s", true, 3 },
+		{ "sequential-2", "sequential reads, two threads, a half each", "k/s", true, 3 },
 		{ "fill-2", "filling, two threads", "us/page", false, 0 },
 		{ "stored-2", "RAM used for each page that is paged out", "bytes/page", false, 0 },
 	},

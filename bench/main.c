@@ -23,7 +23,8 @@ const struct bench_group *const bench_groups[] = {
 #define GROUPS ARRAY_SIZE(bench_groups)
 
 static const char usage[] =
-	"usage: quire bench [--list] [--json] [--quick] [--rounds N] [--data heap|half] [NAME...]\n";
+	"usage: quire bench [--list] [--json] [--quick] [--rounds N] [--data heap|half]"
+	" [NAME...]\n";
 static const char help[] =
 	"\n"
 	"Measures Quire beside the kernel: each side in turn, medians, and the ratio of the two.\n"

@@ -38,14 +38,19 @@ bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool backgrou
 	err = quire_space_create(m->q, (quire_space_t **)&m->space);
 	if (err) {
 		bench_fail(r, "quire_space_create: %s", strerror(-err));
-		bench_memory_close(m);
+		bench_memory_close(m, r);
 		return false;
 	}
 	return true;
 }
 
-void bench_memory_close(struct bench_memory *m)
+void bench_memory_close(struct bench_memory *m, struct bench_result *r)
 {
+	/* Figures of an instance that has lost count of something are worth nothing. */
+	u64 broken = m->q ? quire_check(m->q) : 0;
+
+	if (broken)
+		bench_fail(r, "%llu broken invariants", (unsigned long long)broken);
 	if (m->space)
 		quire_space_destroy(m->space);
 	if (m->q)
@@ -194,7 +199,7 @@ static void measure_whole(const struct bench *b, const struct bench_group *g, en
 			w.step = DONTNEED;
 		}
 	}
-	bench_memory_close(&w.m);
+	bench_memory_close(&w.m, r);
 }
 
 static bool prepare_whole(struct bench *b, enum bench_side side, char *why)
@@ -224,7 +229,7 @@ const struct bench_group bench_group_whole = {
 	.limit_s = 60,
 	.memory_x8 = 9,
 	.row = {
-		{ "first-touch", "write to each page of 1 GiB for the first time", "ns/page", false, 0.9 },
+		{ "first-touch", "first write to each page of 1 GiB", "ns/page", false, 0.9 },
 		{ "protect", "all of it read-only and writable again", "ns/page", false, 1.3 },
 		{ "write-again", "write to each page after that", "ns/page", false, 0 },
 		{ "dontneed", "MADV_DONTNEED of all of it", "ns/page", false, 1.3 },
@@ -242,7 +247,7 @@ const struct bench_group bench_group_whole_2 = {
 	.limit_s = 60,
 	.memory_x8 = 9,
 	.row = {
-		{ "first-touch-2", "first touch, two threads with a half each", "ns/page", false, 0.9 },
+		{ "first-touch-2", "first touch, two threads, a half each", "ns/page", false, 0.9 },
 		{ "protect-2", "protect, two threads", "ns/page", false, 1.3 },
 		{ "write-again-2", "write after that, two threads", "ns/page", false, 0 },
 		{ "dontneed-2", "MADV_DONTNEED, two threads", "ns/page", false, 1.3 },

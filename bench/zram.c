@@ -140,7 +140,9 @@ static bool group_begin(struct bench_zram *z)
 			z->controller_enabled = true;
 		}
 	}
-	snprintf(z->group, sizeof(z->group), "%s/quire-bench-%d", z->parent, (int)z->owner);
+	/* The name says whose it is, and which device belongs with it. */
+	snprintf(z->group, sizeof(z->group), "%s/quire-bench-%d-zram%d", z->parent, (int)z->owner,
+		 z->device);
 	z->group_made = true;
 	if (mkdir(z->group, 0755)) {
 		z->group_made = false;
