@@ -52,6 +52,15 @@ static void forward(ucontext_t *uc, int sig, siginfo_t *info)
 		run_deliver(t, uc, sig, info);
 }
 
+/* What the program mapped there itself faults as the kernel says. */
+static bool is_foreign(u64 addr)
+{
+	bool foreign;
+
+	run_foreign_stretch(addr, addr + 1, &foreign);
+	return foreign;
+}
+
 /* True when the access may be retried, or was a copy of ours that has been told. */
 static bool resolve(ucontext_t *uc, siginfo_t *info, int *sig)
 {
@@ -61,7 +70,7 @@ static bool resolve(ucontext_t *uc, siginfo_t *info, int *sig)
 
 	if (t && !t->in_core && !run_on_our_stack(t, (u64)REG(uc, RSP)))
 		run_thread_look(t);
-	if (run_managed(addr))
+	if (run_managed(addr) && !is_foreign(addr))
 		r = quire_trap(run.q, info->si_addr, !!(REG(uc, ERR) & ERR_WRITE));
 	if (!r)
 		return true;
