@@ -137,7 +137,7 @@ interrupt() { # signal, expected exit status
   # A shell starts background commands with SIGINT ignored; python restores it.
   python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])' "$quire" bench --rounds 31 half >"$work/out" 2>"$work/err" &
+os.execv(sys.argv[1], sys.argv[1:])' "$quire" bench --quick --rounds 31 half >"$work/out" 2>"$work/err" &
   bench_pid=$!
   for i in $(seq 100); do
     group=$(group_of "$bench_pid")
