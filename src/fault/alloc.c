@@ -131,7 +131,7 @@ int fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct fol
 }
 
 /*
- * A home frame is found by its number, so another fault may have got a reference to the folio meanwhile and mapped it (home_frame_busy).
+ * A home frame is found by its number, so another fault may have got a reference to the folio meanwhile and mapped it (fault_home_busy).
  * Then it lives on and must be on a list, or reclaim would never see it.
  */
 void fault_free_folio(struct quire *q, struct folio *f)

@@ -131,24 +131,50 @@ static bool owns_frame(struct fc *c, struct folio *f)
 	return rec && a32_read(&f->ref) && folio_head(rec) == f;
 }
 
-/* Map page `i` of a live folio again, with zeroes. LOCKING: folio locked, and the caller keeps its reference for as long: the entry may be
- * zapped as soon as its lock is dropped. */
-static int remap_live(struct fc *c, struct folio *f, u32 i)
+/* The bytes of a swapped page into a buffer for the frame at the fault's address. NULL with *err. */
+static void *read_swapped(struct fc *c, u64 entry, int *err)
 {
+	struct machine *m = fc_machine(c);
+	u64 slot = swp_slot(entry), pfn = c->va >> PAGE_SHIFT;
+	void *fill = m->ops->fill_begin(m, pfn, 1);
+
+	*err = -ENOMEM;
+	if (!fill)
+		return NULL;
+	/* The entry's count keeps the slot; should the entry go meanwhile, what was read is dropped below. */
+	swap_read(c->q, &slot, 1, &fill, err);
+	if (!*err)
+		return fill;
+	m->ops->fill_end(m, pfn, 1, fill);
+	if (*err == -EAGAIN)
+		*err = FAULT_AGAIN;
+	return NULL;
+}
+
+/* Map page `i` of a live folio again, with zeroes or what its swap entry names. LOCKING: folio locked, and the caller keeps its reference for as long: the entry may be
+ * zapped as soon as its lock is dropped. */
+static int remap_live(struct fc *c, struct folio *f, u32 i, u64 entry)
+{
+	struct machine *m = fc_machine(c);
 	u64 e = pte_mk(c->va >> PAGE_SHIFT, fault_entry_bits(c, c->vf & VM_WRITE, fc_write(c)));
 	struct ptdesc *desc;
+	void *fill = NULL;
 	pte_t *p;
 	int err;
 
+	if (entry) {
+		fill = read_swapped(c, entry, &err);
+		if (!fill)
+			return err;
+	}
 	if (folio_test(f, PG_SWAPCACHE) && !swap_try_free_folio(c->q, f))
 		swap_invalidate_copy(c->q, f);
+	err = -EAGAIN;
 	p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
 	if (!p)
-		return FAULT_AGAIN;
-	if (!pte_none(pte_get(p))) {
-		pt_pte_unlock(desc);
-		return FAULT_AGAIN;
-	}
+		goto out;
+	if (pte_get(p) != entry)
+		goto out_unlock;
 	/* Its mapping is the space's one anon_vma already (rmap.h), its index the address. */
 	DEBUG_ON(aptr_read(&f->mapping) && f->index + i != c->va >> PAGE_SHIFT);
 	/* A folio that another fault has allocated and not mapped yet: only this page of it will be. */
@@ -160,16 +186,23 @@ static int remap_live(struct fc *c, struct folio *f, u32 i)
 	a64_fetch_and(&f->flags, ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
 	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
 	pte_set(p, e);
-	err = fault_install(c, c->va, &e, 1, NULL, true, false);
+	err = fault_install(c, c->va, &e, 1, fill, !fill, false);
 	if (err) {
-		pte_set(p, 0);
+		pte_set(p, entry);
 		folio_remove_rmap_ptes(c->q, f, i, 1);
-	} else {
-		a64_add(&c->fs->rs.rss_pages, 1);
+		a32_fetch_add(&f->ref, (u32)-1); /* the caller's remains */
+		goto out_unlock;
 	}
+	a64_add(&c->fs->rs.rss_pages, 1);
+	if (entry) {
+		a64_sub(&c->fs->rs.swap_entries, 1);
+		swap_put(c->q, swp_slot(entry), 1);
+	}
+out_unlock:
 	pt_pte_unlock(desc);
-	if (err)
-		folio_put(c->q, f);
+out:
+	if (fill)
+		m->ops->fill_end(m, c->va >> PAGE_SHIFT, 1, fill);
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
@@ -180,9 +213,11 @@ static int remap_live(struct fc *c, struct folio *f, u32 i)
  *   T1: fault                                 T2: reclaim, unmap, unpin
  *   record -> head; try to get a reference    last reference -> 0: the try-get fails, T1 looks again
  *   lock the folio (waits for write-out)      holds the folio lock while it works on the folio
- *   still the owner? entry still none?
+ *   still the owner? entry unchanged?
+ *
+ * `entry`: 0 at a first touch; else the swap entry of a page that was moved to this address by mremap.
  */
-static int home_frame_busy(struct fc *c)
+int fault_home_busy(struct fc *c, u64 entry)
 {
 	struct folio *rec = phys_record(c->q, c->va >> PAGE_SHIFT), *f;
 	int r;
@@ -194,16 +229,18 @@ static int home_frame_busy(struct fc *c)
 	if (!folio_try_get(f))
 		return FAULT_AGAIN;
 	folio_lock(f);
-	if (!owns_frame(c, f) || folio_head(rec) != f) {
+	/* Cached for this very entry: that is swapin_cached's. */
+	if (!owns_frame(c, f) || folio_head(rec) != f ||
+	    (entry && folio_test(f, PG_SWAPCACHE) && swp_slot(entry) - f->swap < folio_nr(f))) {
 		folio_unlock(f);
 		folio_put(c->q, f);
 		return FAULT_AGAIN;
 	}
-	r = remap_live(c, f, (u32)(rec - f));
+	r = remap_live(c, f, (u32)(rec - f), entry);
 	folio_unlock(f);
 	folio_put(c->q, f);
 	if (!r)
-		stat_inc(c->q, STAT_FAULT_MINOR);
+		stat_inc(c->q, entry ? STAT_FAULT_MAJOR : STAT_FAULT_MINOR);
 	return r;
 }
 
@@ -228,7 +265,7 @@ int fault_do_anon(struct fc *c)
 		err = fault_alloc_at(c, start, 0, &f);
 	}
 	if (err == -EBUSY)
-		return home_frame_busy(c);
+		return fault_home_busy(c, 0);
 	if (err)
 		return err;
 	if (!c->home)

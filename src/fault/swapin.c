@@ -185,15 +185,16 @@ static void drop_out(struct fc *c, struct swapin *s, u32 i)
 	s->folio[i] = NULL;
 }
 
-/* Frames, locked, into the swap cache. Returns 0 with s->n >= 1, or what stopped the first page. */
+/* Frames, locked, into the swap cache. Returns 0, or what stopped the first page; s->n == 0: resolved otherwise. */
 static int enter_cache(struct fc *c, struct swapin *s)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	int got = fault_alloc_run(c, c->va, s->n, s->folio), err = 0;
 	u32 i;
 
+	s->n = 0;
 	if (got < 0)
-		return got == -EBUSY ? FAULT_AGAIN : got;
+		return got == -EBUSY ? fault_home_busy(c, s->entry[0]) : got;
 	for (i = 0; i < (u32)got; i++) {
 		u32 shadow = 0;
 
@@ -331,7 +332,7 @@ static int swapin_read(struct fc *c, u64 entry)
 	s.fill = NULL;
 	s.n = collect(c, &s, entry, readahead_pages(c));
 	r = enter_cache(c, &s);
-	if (r)
+	if (r || !s.n)
 		return r;
 	pfn = folio_pfn(c->q, s.folio[0]);
 	r = read_pages(c, &s);

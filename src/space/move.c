@@ -10,11 +10,14 @@
  */
 #include "space/space_internal.h"
 
+#define MOVE_TRIES 64u
+
 struct mover {
 	struct quire *q;
 	struct space *s;
 	struct vma *old, *new;
 	bool home;
+	u32 fruitless; /* tries to get a frame since the last success */
 	/* locked now */
 	struct ptdesc *src_desc, *dst_desc;
 	pte_t *src, *dst;
@@ -131,63 +134,149 @@ static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 
 	return f;
 }
 
-/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. Returns pages per new folio, 0: try later. */
-static u32 new_frames(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n, struct folio **out)
-{
-	u64 pfn = dst >> PAGE_SHIFT;
+/* Where one step's bytes go. */
+struct target {
+	struct folio *f;
+	u32 first; /* page of it */
+	u32 n;
+	bool live; /* it lives already: locked, with a reference */
+};
 
-	if (first == 0 && n == folio_nr(f) && IS_ALIGNED(pfn, n) &&
-	    !phys_alloc_at(m->q, m->s->fs.node, pfn, f->order, out))
-		return n;
-	return phys_alloc_at(m->q, m->s->fs.node, pfn, 0, out) ? 0 : 1;
+/*
+ * The live folio that owns the frame at dst: other pages of it are mapped, or a pin or an eviction keeps it. It takes the page back, as it does at a
+ * fault (fault/anon.c). Only a try-lock, because the source is locked. False: look again later.
+ */
+static bool live_target(struct mover *m, struct folio *src, u64 dst, struct target *t)
+{
+	struct folio *rec = phys_record(m->q, dst >> PAGE_SHIFT), *g;
+
+	if (!rec)
+		return false;
+	g = folio_head(rec);
+	if (!folio_try_get(g))
+		return false;
+	if (g != src && !folio_trylock(g)) {
+		folio_put(m->q, g);
+		return false;
+	}
+	*t = (struct target){ g, (u32)(rec - g), 1, true };
+	if (folio_head(rec) == g) {
+		if (folio_test(g, PG_SWAPCACHE) && !swap_try_free_folio(m->q, g))
+			swap_invalidate_copy(m->q, g);
+		return true;
+	}
+	if (g != src)
+		folio_unlock(g);
+	folio_put(m->q, g);
+	return false;
 }
 
-/* LOCKING: old folio locked, both entry locks. The n entries at src are present and map f from `first` on. */
-static int take_over(struct mover *m, struct folio *f, u32 first, struct folio *new, u64 src, u64 dst,
-		     u32 n)
+/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. 0; -EAGAIN: try later; -ENOMEM. */
+static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n, struct target *t)
+{
+	u64 pfn = dst >> PAGE_SHIFT;
+	int err;
+
+	*t = (struct target){ NULL, 0, n, false };
+	if (first == 0 && n == folio_nr(f) && IS_ALIGNED(pfn, n) &&
+	    !phys_alloc_at(m->q, m->s->fs.node, pfn, f->order, &t->f))
+		return 0;
+	t->n = 1;
+	err = phys_alloc_at(m->q, m->s->fs.node, pfn, 0, &t->f);
+	if (err == -EBUSY)
+		return live_target(m, f, dst, t) ? 0 : -EAGAIN;
+	return err ? -ENOMEM : 0;
+}
+
+/* The target's counts for pages that it will hold, as many references as entries included (a new folio has one already). */
+static void target_mapped(struct mover *m, struct target *t, struct folio *f, u64 dst)
+{
+	u64 keep = a64_read(&f->flags) & (PGF(ACTIVE) | PGF(MLOCKED) | PGF(UNEVICTABLE));
+
+	if (t->live) {
+		folio_get(t->f);
+		folio_add_anon_rmap_ptes(m->q, t->f, t->first, 1, m->new, dst);
+		a64_fetch_and(&t->f->flags, ~PGF(LAZYFREE));
+		a64_fetch_or(&t->f->flags, keep | PGF(DIRTY) | PGF(SWAPBACKED) |
+						   PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
+		return;
+	}
+	folio_add_new_anon_rmap(m->q, t->f, m->new, dst);
+	a64_fetch_or(&t->f->flags, keep | (a64_read(&f->flags) & (PGF(DIRTY) | PGF(LAZYFREE))));
+	if (t->n > 1)
+		folio_get_nr(t->f, t->n - 1);
+}
+
+/* LOCKING: both folios locked (a new one is nobody's yet), both entry locks. The entries at src are present and map f from `first` on. */
+static int take_over(struct mover *m, struct folio *f, u32 first, struct target *t, u64 src, u64 dst)
 {
 	struct machine *mach = m->q->machine;
-	u64 pfn = folio_pfn(m->q, new), e[PTRS_PER_TABLE / 8];
+	u64 pfn = folio_pfn(m->q, t->f) + t->first, e[PTRS_PER_TABLE / 8];
+	u32 n = t->n;
 	int err = mach->ops->frames_move(mach, pfn, src >> PAGE_SHIFT, n);
 
 	if (err)
-		return err;
-	folio_add_new_anon_rmap(m->q, new, m->new, dst);
-	a64_fetch_or(&new->flags, (a64_read(&f->flags) & (PGF(DIRTY) | PGF(ACTIVE) | PGF(MLOCKED) |
-							  PGF(UNEVICTABLE) | PGF(LAZYFREE))));
-	if (n > 1)
-		folio_get_nr(new, n - 1);
+		return err == -EAGAIN ? err : -ENOMEM;
+	target_mapped(m, t, f, dst);
 	for (u32 i = 0; i < n; i++) {
 		u64 was = pte_get_and_clear(m->src + i);
 
 		e[i] = (was & ~ENTRY_FRAME_MASK) | ((pfn + i) << PAGE_SHIFT);
 		pte_set(m->dst + i, e[i]);
 	}
+	/* The bytes are there: if only the rights cannot be raised now, the next store traps and raises them. */
 	if (entry_present(e[0]))
-		WARN_ON(mach->ops->entries_changed(mach, m->s->ms, dst, e, n, 0, NULL, false, false));
+		(void)!mach->ops->entries_changed(mach, m->s->ms, dst, e, n, 0, NULL, false, false);
 	tlb_flush_range(&m->s->fs.rs.tlb,
 			(struct tlb_range){ src, src + n * PAGE_SIZE, FLUSH_NO_ACCESS, false, false });
 	folio_remove_rmap_ptes(m->q, f, first, n);
 	return 0;
 }
 
-/* The charge follows the bytes: never counted twice, never over the limit for it. */
-static void move_charge(struct mover *m, struct folio *f, struct folio *new, u32 n)
+/* The charge follows the bytes: never counted twice, never over the limit for it. A live folio has paid for its frame. */
+static void move_charge(struct mover *m, struct folio *f, struct target *t)
 {
-	folio_set_charge(new, f->charge);
+	if (t->live)
+		return;
+	folio_set_charge(t->f, f->charge);
 	/* The old folio returns its whole charge when its last reference goes; what has moved out of it must be covered. */
-	if (n == folio_nr(f))
+	if (t->n == folio_nr(f))
 		folio_set_charge(f, 0);
 	else
-		cgroup_force_charge(m->q, new->charge, n);
+		cgroup_force_charge(m->q, t->f->charge, t->n);
 }
 
-/* Move the bytes of one folio, or of one page of it. Returns pages moved, 0: look again. */
+static void release_target(struct mover *m, struct folio *f, struct target *t, bool used)
+{
+	if (t->live && t->f != f)
+		folio_unlock(t->f);
+	if (t->live || !used)
+		folio_put(m->q, t->f);
+	else
+		lru_add(m->q, t->f);
+}
+
+/* Nothing to be had: what is held is dropped, and something evicted. -ENOMEM when that does not help either. */
+static int wait_for_target(struct mover *m, int err)
+{
+	if (err == -EAGAIN) {
+		base_yield();
+		return 0;
+	}
+	if (++m->fruitless > MOVE_TRIES)
+		return -ENOMEM;
+	if (!reclaim_pages(m->q, m->s->fs.cgroup, LRU_CLUSTER))
+		base_yield();
+	return 0;
+}
+
+/* Move the bytes of one folio, or of one page of it. Returns pages moved, 0: look again; -ENOMEM. */
 static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 {
-	struct folio *f, *new;
-	u32 n = 0, first = 0, step;
-	int r = 0;
+	u32 n = 0, first = 0;
+	struct target t;
+	struct folio *f;
+	int r;
 
 	f = hold_source(m, src, min(max, (u32)PTRS_PER_TABLE / 8), &n, &first);
 	if (!f)
@@ -199,32 +288,27 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 		if (!swap_try_free_folio(m->q, f))
 			swap_invalidate_copy(m->q, f);
 	}
-	step = new_frames(m, dst, f, first, n, &new);
-	if (!step) {
+	r = find_target(m, dst, f, first, n, &t);
+	if (r) {
 		folio_unlock(f);
 		folio_put(m->q, f);
-		base_yield();
-		return 0;
+		return wait_for_target(m, r);
 	}
+	r = -EAGAIN;
 	if (lock_both(m, src, dst)) {
-		if (run_length(m->src, folio_pfn(m->q, f) + first, step) == step)
-			r = take_over(m, f, first, new, src, dst, step);
-		else
-			r = -EAGAIN;
+		if (run_length(m->src, folio_pfn(m->q, f) + first, t.n) == t.n)
+			r = take_over(m, f, first, &t, src, dst);
 		unlock_both(m);
-	} else {
-		r = -EAGAIN;
 	}
 	if (!r)
-		move_charge(m, f, new, step);
+		move_charge(m, f, &t);
+	release_target(m, f, &t, !r);
 	folio_unlock(f);
-	folio_put_nr(m->q, f, r ? 1 : 1 + step);
-	if (r) {
-		folio_put(m->q, new);
-		return r == -EAGAIN ? 0 : r;
-	}
-	lru_add(m->q, new);
-	return (int)step;
+	folio_put_nr(m->q, f, r ? 1 : 1 + t.n);
+	if (r)
+		return wait_for_target(m, r);
+	m->fruitless = 0;
+	return (int)t.n;
 }
 
 /* A swap entry moves as it is if its folio is not cached. True: moved (or gone). */
