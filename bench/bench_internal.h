@@ -36,12 +36,13 @@ struct bench_row {
 	const char *unit;
 	bool higher;   /* more is better */
 	double target; /* of the ratio, 0: none */
+	bool own;      /* the target is one of our own figure */
 };
 
 struct bench_zram;
 
 struct bench {
-	bool quick, json, terminal;
+	bool quick, json, terminal, only_ours;
 	unsigned rounds; /* 0: each group's own number */
 	u64 bytes;       /* of the area that is touched */
 	bool half_data;  /* the simple page contents instead of the heap-like ones */

@@ -24,7 +24,8 @@ const struct bench_group *const bench_groups[] = {
 
 static const char usage[] =
 	"usage: quire bench [--list] [--json] [--quick] [--rounds N] [--data heap|half]"
-	" [NAME...]\n";
+	" [--ours]\n"
+	"                   [NAME...]\n";
 static const char help[] =
 	"\n"
 	"Measures Quire beside the kernel: each side in turn, medians, and the ratio of the two.\n"
@@ -36,6 +37,7 @@ static const char help[] =
 	"  --rounds N    rounds for each row, 1 to 31\n"
 	"  --data KIND   contents of pages: heap (the default) compresses in short pieces,\n"
 	"                half is half noise and half repeated\n"
+	"  --ours        only Quire's side, as for a profiler\n"
 	"\n"
 	"The reach that a ratio aims at is shown beside it; it passes or fails nothing.\n";
 
@@ -97,6 +99,8 @@ static int parse(struct bench *b, struct bench_outcome *o, int argc, char **argv
 			b->json = true;
 		} else if (!strcmp(arg, "--quick")) {
 			b->quick = true;
+		} else if (!strcmp(arg, "--ours")) {
+			b->only_ours = true;
 		} else if (!strcmp(arg, "--rounds") || !strcmp(arg, "--data")) {
 			const char *value = ++i < argc ? argv[i] : "";
 			char *end;
@@ -170,7 +174,9 @@ static void prepare(struct bench *b, struct bench_outcome *o)
 
 		if (!g->side[side])
 			continue;
-		if (g->threads > b->cpus)
+		if (b->only_ours && side != SIDE_OURS)
+			snprintf(why, BENCH_TEXT, "--ours");
+		else if (g->threads > b->cpus)
 			snprintf(why, BENCH_TEXT, "%u CPUs are needed, %u are there", g->threads,
 				 b->cpus);
 		else if (need > b->memory_available)

@@ -128,9 +128,10 @@ static void table_row(const struct bench_outcome *o, unsigned i)
 		snprintf(ratio, sizeof(ratio), "%.2f", s.ratio);
 		snprintf(range, sizeof(range), "%.2f-%.2f", s.ratio_min, s.ratio_max);
 	}
-	/* Without a peer the reach is one of our own figure. */
 	if (row->target)
-		snprintf(reach, sizeof(reach), "%s %.4g", row->higher ? ">=" : "<=", row->target);
+		snprintf(reach, sizeof(reach), "%s %.4g%s%s",
+			 row->higher ? ">=" : "<=", row->target, row->own ? " " : "",
+			 row->own ? row->unit : "");
 	printf("%-16s %10s %10s  %-10s %6s %-12s %-8s", row->name, figure(s.ours, ours, 32),
 	       figure(s.peer, peer, 32), row->unit, ratio, range, reach);
 	if (!isnan(s.also))
