@@ -122,10 +122,21 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 	return err;
 }
 
-static void settle_area(struct remap *r, struct vma *v)
+/*
+ * The old area goes, or stays without its pages (and unlocked, as in Linux); only then may the new one merge: with home frames the two may
+ * be neighbours that belong together, and would be torn down together.
+ */
+static void settle_areas(struct remap *r, struct vma *old, struct vma *new)
 {
-	a64_fetch_and(&v->flags, ~VM_MOVING);
-	vma_merge_around(&r->s->fs.vmas, v);
+	struct range from = mk_range(r->old, r->old_size);
+
+	if (!(r->flags & REMAP_DONTUNMAP))
+		space_unmap_cut(r->q, r->s, from);
+	else if (!(vma_flags(old) & VM_LOCKED) ||
+		 vma_change_flags(&r->s->fs.vmas, from, 0, VM_LOCKED | VM_LOCKONFAULT))
+		vma_merge_around(&r->s->fs.vmas, old);
+	a64_fetch_and(&new->flags, ~VM_MOVING);
+	vma_merge_around(&r->s->fs.vmas, new);
 }
 
 /* Cut the old range out, so that it is an area of its own; room for what follows reserved. S write. */
@@ -153,8 +164,11 @@ static int move(struct remap *r, u64 *out)
 		err = find_place(r, &at);
 	if (!err)
 		err = make_area(r, old, at, &new);
-	if (err)
+	if (err) {
+		if (old)
+			vma_merge_around(&r->s->fs.vmas, old);
 		return err;
+	}
 	vma_write_lock(old);
 	err = space_move_pages(r->q, r->s, old, r->old, new, at, min(r->old_size, r->new_size), &moved);
 	if (err) {
@@ -162,11 +176,10 @@ static int move(struct remap *r, u64 *out)
 		WARN_ON(space_move_pages(r->q, r->s, new, at, old, r->old,
 					 min(r->old_size, r->new_size), &back));
 		space_unmap_cut(r->q, r->s, mk_range(at, r->new_size));
+		vma_merge_around(&r->s->fs.vmas, old);
 		return err;
 	}
-	settle_area(r, new);
-	if (!(r->flags & REMAP_DONTUNMAP))
-		space_unmap_cut(r->q, r->s, mk_range(r->old, r->old_size));
+	settle_areas(r, old, new);
 	*out = at;
 	return 0;
 }
