@@ -44,6 +44,8 @@ struct rmap_space {
 	struct tlb_space tlb;
 	a64_t rss_pages;	/* entries that map pages */
 	a64_t swap_entries;	/* entries that are swap entries */
+	a32_t batched;		/* ranges left to a batch's flush so far (set under the entry lock) */
+	a32_t batched_flushed;	/* `batched` when the whole space was last flushed for it */
 	struct anon_vma *home;	/* (C) home machines: the one anon_vma of all areas; else NULL */
 };
 
@@ -102,6 +104,17 @@ enum unmap_flags {
  * LOCKING: takes ANON_VMA for reading, entry locks. Returns the number with done set. */
 u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 		      struct tlb_batch *batch, bool *done);
+/*
+ * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed. Whoever relies on such an entry not reaching its
+ * page any more (protect, zap, a move, MADV_FREE) flushes first (Linux 3ea27719).
+ *   T1: reclaim                    T2: protect                     T3: a CPU
+ *   clear the entry, batch it                                      has it cached
+ *                                  nothing present: no flush
+ *                                  return: "no access"             reads through it
+ *   flush the batch
+ * LOCKING: the entry lock of the entries.
+ */
+void rmap_flush_batched(struct rmap_space *rs);
 /* Was it used since the last call? Clears accessed bits without a flush (machines with CAP_HW_AD; 0 elsewhere). */
 u32 rmap_referenced(struct quire *q, struct folio *f);
 /* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for reading. */

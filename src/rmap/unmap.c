@@ -41,10 +41,25 @@ static void run_close(struct round *r)
 		r->run_start = r->run_end = 0;
 		return;
 	}
-	if (!tlb_flush_under_lock(ts, r->run_start, r->run_end, FLUSH_NO_STORE))
+	if (!tlb_flush_under_lock(ts, r->run_start, r->run_end, FLUSH_NO_STORE)) {
+		a32_fetch_add(&r->rs->batched, 1);
 		tlb_batch_add(r->batch, ts, r->run_start, r->run_end,
 			      r->home ? FLUSH_NO_STORE : FLUSH_NO_ACCESS);
+	}
 	r->run_start = r->run_end = 0;
+}
+
+/* The batch itself cannot say that it has been flushed (the space may be gone by then), so the first one to ask flushes once more than needed. */
+void rmap_flush_batched(struct rmap_space *rs)
+{
+	struct tlb_range all = { .start = 0, .end = TLB_ALL_END, .strength = FLUSH_NO_ACCESS };
+	u32 batched = a32_read(&rs->batched), flushed = a32_read(&rs->batched_flushed);
+
+	if (likely(batched == flushed))
+		return;
+	tlb_flush_range(&rs->tlb, all);
+	/* Who batched more meanwhile, under another entry lock, is not covered by this flush. */
+	a32_cmpxchg(&rs->batched_flushed, &flushed, batched);
 }
 
 static void round_unlock(struct round *r)

@@ -91,6 +91,7 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 	(void)g;
 	if (!p)
 		return;
+	rmap_flush_batched(&s->fs.rs);
 	for (u64 va = r.start; va < r.end; va += PAGE_SIZE, p++) {
 		u64 e = pte_get(p);
 		struct folio *f;

@@ -70,6 +70,7 @@ static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
 		rwsem_write_lock(&av->root->rwsem);
 	if (!lock_both(m, src, dst))
 		goto out;
+	rmap_flush_batched(&m->s->fs.rs);
 	for (u32 i = 0; i < n; i++) {
 		u64 e = pte_get(m->src + i);
 

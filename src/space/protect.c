@@ -40,6 +40,7 @@ static void protect_table(struct quire *q, struct space *s, struct range r, u64 
 
 	if (!p)
 		return;
+	rmap_flush_batched(&s->fs.rs);
 	for (u64 va = r.start; va < r.end; va += PAGE_SIZE, p++) {
 		u64 e = pte_get(p), n;
 

@@ -114,6 +114,7 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 {
 	bool full = false;
 
+	rmap_flush_batched(&z->s->fs.rs);
 	z->wait = NULL;
 	while (va < end && !full && !z->wait) {
 		u32 max = (u32)((end - va) >> PAGE_SHIFT), n = 1;
