@@ -200,6 +200,9 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 	u32 nr = folio_nr(f), i = 0, n = 0;
 	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE), all = true;
 
+	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that its entries could name. */
+	if (!drop && !folio_test(f, PG_SWAPCACHE))
+		return false;
 	while (i < nr && all) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
 		u32 room = PTRS_PER_TABLE - entry_index(at, 0), step = min(nr - i, room);
