@@ -1,10 +1,10 @@
 /*
- * Calls that hand memory to the kernel, described by tables: what each argument points to and whether
- * the kernel writes there. Described memory is made resident and pinned for the call.
+ * Calls that hand memory to the kernel, described by tables: what each argument points to and
+ * whether the kernel writes there. Described memory is made resident and pinned for the call.
  *
  * A call that never waits is made here, with signals blocked (one trap); the others are made in
- * the program's context and come back (two traps). A call that is not described has a page pinned at
- * each argument that is a managed address.
+ * the program's context and come back (two traps). A call that is not described has a page pinned
+ * at each argument that is a managed address.
  */
 #include "run/run.h"
 #include "run/calls.h"
@@ -101,7 +101,8 @@ static void pin_arg(struct run_thread *t, const struct arg_spec *s, const u64 ar
 		pin_mmsg(t, p, (u32)arg[s->len_arg], write);
 		break;
 	case K_FDSET:
-		run_pin(t, p, arg[s->len_arg] > 65536 ? 8192 : ALIGN_UP(arg[s->len_arg], 64) / 8, true);
+		run_pin(t, p, arg[s->len_arg] > 65536 ? 8192 : ALIGN_UP(arg[s->len_arg], 64) / 8,
+			true);
 		break;
 	case K_IOCTL:
 		run_pin(t, p, run_ioctl_size(arg[1]), true);
@@ -138,7 +139,8 @@ static bool arg_may_be_managed(const struct arg_spec *s, const u64 arg[6])
 	}
 }
 
-/* Masks that hold while a call waits: SIGBUS and SIGSYS stay open; the program's copy is untouched. */
+/* Masks that hold while a call waits: SIGBUS and SIGSYS stay open; the program's copy is untouched.
+ */
 static void temp_mask(struct run_thread *t, const struct arg_spec *s, u64 arg[6])
 {
 	struct run_call *c = &t->call;

@@ -1,9 +1,9 @@
 /*
- * calls.h - how a system call's arguments are described: what each pointer points to, how long it is,
- * and in which direction the bytes go.
+ * calls.h - how a system call's arguments are described: what each pointer points to, how long it
+ * is, and in which direction the bytes go.
  *
- * Invariants: a description names every byte that the kernel may touch during the call, except in calls
- * that are served elsewhere (memory, transfers, signals, processes).
+ * Invariants: a description names every byte that the kernel may touch during the call, except in
+ * calls that are served elsewhere (memory, transfers, signals, processes).
  * Locking: constant tables.
  */
 #ifndef QUIRE_RUN_CALLS_H
@@ -13,18 +13,18 @@
 
 enum arg_kind {
 	K_NONE,
-	K_FIXED,	/* size bytes */
-	K_LEN,		/* arg[len_arg] units of size bytes */
-	K_LEN32,	/* the same, the count is 32 bits */
-	K_LENP,		/* *(u32 *)arg[len_arg] bytes, which the kernel writes too */
-	K_STRING,	/* up to its end */
-	K_IOVEC,	/* arg[len_arg] of them and what they name */
-	K_MSG,		/* struct msghdr and what it names */
-	K_MMSG,		/* arg[len_arg] of struct mmsghdr */
-	K_FDSET,	/* bits for arg[len_arg] descriptors */
+	K_FIXED,  /* size bytes */
+	K_LEN,    /* arg[len_arg] units of size bytes */
+	K_LEN32,  /* the same, the count is 32 bits */
+	K_LENP,   /* *(u32 *)arg[len_arg] bytes, which the kernel writes too */
+	K_STRING, /* up to its end */
+	K_IOVEC,  /* arg[len_arg] of them and what they name */
+	K_MSG,    /* struct msghdr and what it names */
+	K_MMSG,   /* arg[len_arg] of struct mmsghdr */
+	K_FDSET,  /* bits for arg[len_arg] descriptors */
 	K_IOCTL,
-	K_PAGE,		/* size bytes, or to the end of the page */
-	K_SIGMASK,	/* holds while the call waits */
+	K_PAGE,         /* size bytes, or to the end of the page */
+	K_SIGMASK,      /* holds while the call waits */
 	K_SIGMASK_PAIR, /* pselect6: a pointer and a size */
 };
 
@@ -39,9 +39,9 @@ struct arg_spec {
 };
 
 enum call_flags {
-	CALL_QUICK = 1,	  /* never waits for anybody: made with signals blocked */
+	CALL_QUICK = 1,   /* never waits for anybody: made with signals blocked */
 	CALL_REFUSED = 2, /* ENOSYS: the kernel would use the memory behind our back */
-	CALL_KEEPS = 4,	  /* the kernel keeps the addresses: the pages are locked for good */
+	CALL_KEEPS = 4,   /* the kernel keeps the addresses: the pages are locked for good */
 	CALL_FUTEX_WAKE = 8,
 };
 

@@ -1,6 +1,6 @@
 /*
- * The descriptions of system calls, by number. Quick calls are those that only ever take locks of the
- * kernel's own for a moment; what may wait for a device, a peer or a person is not.
+ * The descriptions of system calls, by number. Quick calls are those that only ever take locks of
+ * the kernel's own for a moment; what may wait for a device, a peer or a person is not.
  */
 #include "run/calls.h"
 
@@ -26,28 +26,70 @@
 #endif
 #define LAST_CALL 512
 
-#define IN(a, n) { .arg = a, .kind = K_FIXED, .dir = DIR_IN, .size = n }
-#define OUT(a, n) { .arg = a, .kind = K_FIXED, .dir = DIR_OUT, .size = n }
-#define STR(a) { .arg = a, .kind = K_STRING, .dir = DIR_IN }
-#define INLEN(a, l, n) { .arg = a, .kind = K_LEN, .dir = DIR_IN, .len_arg = l, .size = n }
-#define OUTLEN(a, l, n) { .arg = a, .kind = K_LEN, .dir = DIR_OUT, .len_arg = l, .size = n }
-#define OUTLEN32(a, l, n) { .arg = a, .kind = K_LEN32, .dir = DIR_OUT, .len_arg = l, .size = n }
-#define OUTLENP(a, l) { .arg = a, .kind = K_LENP, .dir = DIR_OUT, .len_arg = l }
-#define IOV(a, l, d) { .arg = a, .kind = K_IOVEC, .dir = d, .len_arg = l }
-#define FDS(a) { .arg = a, .kind = K_FDSET, .dir = DIR_OUT, .len_arg = 0, .size = 8 }
-#define PAGE(a, n) { .arg = a, .kind = K_PAGE, .dir = DIR_OUT, .size = n }
-#define KIND(a, k, d) { .arg = a, .kind = k, .dir = d }
+#define IN(a, n)                                                    \
+	{                                                           \
+		.arg = a, .kind = K_FIXED, .dir = DIR_IN, .size = n \
+	}
+#define OUT(a, n)                                                    \
+	{                                                            \
+		.arg = a, .kind = K_FIXED, .dir = DIR_OUT, .size = n \
+	}
+#define STR(a)                                            \
+	{                                                 \
+		.arg = a, .kind = K_STRING, .dir = DIR_IN \
+	}
+#define INLEN(a, l, n)                                                          \
+	{                                                                       \
+		.arg = a, .kind = K_LEN, .dir = DIR_IN, .len_arg = l, .size = n \
+	}
+#define OUTLEN(a, l, n)                                                          \
+	{                                                                        \
+		.arg = a, .kind = K_LEN, .dir = DIR_OUT, .len_arg = l, .size = n \
+	}
+#define OUTLEN32(a, l, n)                                                          \
+	{                                                                          \
+		.arg = a, .kind = K_LEN32, .dir = DIR_OUT, .len_arg = l, .size = n \
+	}
+#define OUTLENP(a, l)                                                  \
+	{                                                              \
+		.arg = a, .kind = K_LENP, .dir = DIR_OUT, .len_arg = l \
+	}
+#define IOV(a, l, d)                                              \
+	{                                                         \
+		.arg = a, .kind = K_IOVEC, .dir = d, .len_arg = l \
+	}
+#define FDS(a)                                                                     \
+	{                                                                          \
+		.arg = a, .kind = K_FDSET, .dir = DIR_OUT, .len_arg = 0, .size = 8 \
+	}
+#define PAGE(a, n)                                                  \
+	{                                                           \
+		.arg = a, .kind = K_PAGE, .dir = DIR_OUT, .size = n \
+	}
+#define KIND(a, k, d)                         \
+	{                                     \
+		.arg = a, .kind = k, .dir = d \
+	}
 #define COUNT(...) (sizeof((struct arg_spec[]){ __VA_ARGS__ }) / sizeof(struct arg_spec))
-#define CALL(f, ...) { .nr = COUNT(__VA_ARGS__), .flags = f, .arg = { __VA_ARGS__ } }
+#define CALL(f, ...)                                                         \
+	{                                                                    \
+		.nr = COUNT(__VA_ARGS__), .flags = f, .arg = { __VA_ARGS__ } \
+	}
 #define Q(...) CALL(CALL_QUICK, __VA_ARGS__)
 #define W(...) CALL(0, __VA_ARGS__)
-#define NOTHING { .nr = 0, .flags = CALL_QUICK }
-#define REFUSED { .nr = 0, .flags = CALL_REFUSED }
-#define MASK(a) KIND(a, K_SIGMASK, DIR_IN)
+#define NOTHING                              \
+	{                                    \
+		.nr = 0, .flags = CALL_QUICK \
+	}
+#define REFUSED                                \
+	{                                      \
+		.nr = 0, .flags = CALL_REFUSED \
+	}
+#define MASK(a)    KIND(a, K_SIGMASK, DIR_IN)
 #define STAT_BYTES 144
-#define TIMESPEC 16
-#define SIGINFO 128
-#define RUSAGE 144
+#define TIMESPEC   16
+#define SIGINFO    128
+#define RUSAGE     144
 
 static const struct call_spec table[LAST_CALL] = {
 	/* files */
@@ -131,7 +173,8 @@ static const struct call_spec table[LAST_CALL] = {
 	[SYS_poll] = W(OUTLEN32(0, 1, 8)),
 	[SYS_ppoll] = W(OUTLEN32(0, 1, 8), OUT(2, TIMESPEC), MASK(3)),
 	[SYS_select] = W(FDS(1), FDS(2), FDS(3), OUT(4, 16)),
-	[SYS_pselect6] = W(FDS(1), FDS(2), FDS(3), OUT(4, TIMESPEC), KIND(5, K_SIGMASK_PAIR, DIR_IN)),
+	[SYS_pselect6] =
+		W(FDS(1), FDS(2), FDS(3), OUT(4, TIMESPEC), KIND(5, K_SIGMASK_PAIR, DIR_IN)),
 	[SYS_epoll_wait] = W(OUTLEN32(1, 2, 12)),
 	[SYS_epoll_pwait] = W(OUTLEN32(1, 2, 12), MASK(4)),
 	[SYS_epoll_pwait2] = W(OUTLEN32(1, 2, 12), IN(3, TIMESPEC), MASK(4)),
@@ -147,8 +190,8 @@ static const struct call_spec table[LAST_CALL] = {
 	[SYS_setsockopt] = W(INLEN(3, 4, 1)),
 	[SYS_getsockopt] = Q(OUTLENP(3, 4)),
 	[SYS_sendmmsg] = W({ .arg = 1, .kind = K_MMSG, .dir = DIR_IN, .len_arg = 2 }),
-	[SYS_recvmmsg] = W({ .arg = 1, .kind = K_MMSG, .dir = DIR_OUT, .len_arg = 2 },
-			   OUT(4, TIMESPEC)),
+	[SYS_recvmmsg] =
+		W({ .arg = 1, .kind = K_MMSG, .dir = DIR_OUT, .len_arg = 2 }, OUT(4, TIMESPEC)),
 	/* time */
 	[SYS_nanosleep] = W(IN(0, TIMESPEC), OUT(1, TIMESPEC)),
 	[SYS_clock_nanosleep] = W(IN(2, TIMESPEC), OUT(3, TIMESPEC)),
@@ -194,7 +237,8 @@ static const struct call_spec table[LAST_CALL] = {
 	[SYS_capget] = Q(OUT(0, 8), OUT(1, 24)),
 	[SYS_capset] = Q(IN(0, 8), IN(1, 24)),
 	[SYS_sched_getaffinity] = Q(OUTLEN32(2, 1, 1)),
-	[SYS_sched_setaffinity] = Q({ .arg = 2, .kind = K_LEN32, .dir = DIR_IN, .len_arg = 1, .size = 1 }),
+	[SYS_sched_setaffinity] =
+		Q({ .arg = 2, .kind = K_LEN32, .dir = DIR_IN, .len_arg = 1, .size = 1 }),
 	[SYS_sched_getparam] = Q(OUT(1, 4)),
 	[SYS_sched_setparam] = Q(IN(1, 4)),
 	[SYS_sched_setscheduler] = Q(IN(2, 4)),
@@ -240,17 +284,68 @@ static const struct call_spec table[LAST_CALL] = {
 
 /* Numbers only: whatever value an argument has, it is no address. */
 static const u16 no_pointers[] = {
-	SYS_close,	SYS_lseek,	SYS_dup,	SYS_dup2,	  SYS_dup3,	 SYS_getpid,
-	SYS_getppid,	SYS_gettid,	SYS_getuid,	SYS_geteuid,	  SYS_getgid,	 SYS_getegid,
-	SYS_kill,	SYS_tkill,	SYS_tgkill,	SYS_sched_yield,  SYS_socket,	 SYS_listen,
-	SYS_shutdown,	SYS_fsync,	SYS_fdatasync,	SYS_ftruncate,	  SYS_fallocate, SYS_flock,
-	SYS_alarm,	SYS_pause,	SYS_eventfd2,	SYS_epoll_create, SYS_epoll_create1,
-	SYS_membarrier, SYS_munmap,	SYS_mmap,	SYS_mprotect,	  SYS_madvise,	 SYS_mremap,
-	SYS_brk,	SYS_exit_group, SYS_close_range, SYS_fadvise64,	  SYS_umask,	 SYS_tee,
-	SYS_setsid,	SYS_setpgid,	SYS_getpgid,	SYS_getpgrp,	  SYS_getsid,	 SYS_fchdir,
-	SYS_fchmod,	SYS_fchown,	SYS_sync,	SYS_syncfs,	  SYS_readahead, SYS_timerfd_create,
-	SYS_restart_syscall, SYS_inotify_init1, SYS_sync_file_range, SYS_getpriority,
-	SYS_setpriority, SYS_eventfd,	SYS_pidfd_open, SYS_personality,  SYS_userfaultfd,
+	SYS_close,
+	SYS_lseek,
+	SYS_dup,
+	SYS_dup2,
+	SYS_dup3,
+	SYS_getpid,
+	SYS_getppid,
+	SYS_gettid,
+	SYS_getuid,
+	SYS_geteuid,
+	SYS_getgid,
+	SYS_getegid,
+	SYS_kill,
+	SYS_tkill,
+	SYS_tgkill,
+	SYS_sched_yield,
+	SYS_socket,
+	SYS_listen,
+	SYS_shutdown,
+	SYS_fsync,
+	SYS_fdatasync,
+	SYS_ftruncate,
+	SYS_fallocate,
+	SYS_flock,
+	SYS_alarm,
+	SYS_pause,
+	SYS_eventfd2,
+	SYS_epoll_create,
+	SYS_epoll_create1,
+	SYS_membarrier,
+	SYS_munmap,
+	SYS_mmap,
+	SYS_mprotect,
+	SYS_madvise,
+	SYS_mremap,
+	SYS_brk,
+	SYS_exit_group,
+	SYS_close_range,
+	SYS_fadvise64,
+	SYS_umask,
+	SYS_tee,
+	SYS_setsid,
+	SYS_setpgid,
+	SYS_getpgid,
+	SYS_getpgrp,
+	SYS_getsid,
+	SYS_fchdir,
+	SYS_fchmod,
+	SYS_fchown,
+	SYS_sync,
+	SYS_syncfs,
+	SYS_readahead,
+	SYS_timerfd_create,
+	SYS_restart_syscall,
+	SYS_inotify_init1,
+	SYS_sync_file_range,
+	SYS_getpriority,
+	SYS_setpriority,
+	SYS_eventfd,
+	SYS_pidfd_open,
+	SYS_personality,
+	SYS_userfaultfd,
 };
 
 const struct call_spec *run_call_spec(u64 nr)

@@ -1,7 +1,7 @@
 /*
  * Clones that share memory: threads, vfork, posix_spawn. They are made in the program's own frame,
- * through one of a few code slots in the gate, because the child goes on there. The child arms itself on
- * our stack before it reaches the program; until then all signals are blocked in it.
+ * through one of a few code slots in the gate, because the child goes on there. The child arms
+ * itself on our stack before it reaches the program; until then all signals are blocked in it.
  */
 #include "run/run.h"
 
@@ -10,12 +10,12 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#define SLOTS 64
-#define CODE_BYTES 32  /* of a slot in gate.S */
-#define AFTER_BYTES 4
+#define SLOTS          64
+#define CODE_BYTES     32 /* of a slot in gate.S */
+#define AFTER_BYTES    4
 #define CLONE_ARGS_MAX 128
-#define TCB_BEFORE 4096ul
-#define TCB_BYTES 8192ul
+#define TCB_BEFORE     4096ul
+#define TCB_BYTES      8192ul
 
 /* Offsets are known to gate.S. */
 struct clone_slot {
@@ -211,8 +211,8 @@ void run_do_clone(struct run_thread *t, ucontext_t *uc, u64 nr, const u64 a[6])
 	slot_fill(s, uc);
 	s->shares_tls = !(q.flags & CLONE_SETTLS);
 	/*
-	 * Without a thread pointer of its own the child uses its parent's record: right for a vfork, whose
-	 * parent sleeps; any other such child goes on without us.
+	 * Without a thread pointer of its own the child uses its parent's record: right for a
+	 * vfork, whose parent sleeps; any other such child goes on without us.
 	 */
 	s->arm = !s->shares_tls || (q.flags & CLONE_VFORK);
 	s->stack = t->stack_hi;

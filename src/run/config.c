@@ -152,7 +152,8 @@ int run_check_swap(const char *spec, bool try_files, char *msg, size_t msg_size)
 
 int run_config_encode(const struct run_config *c, char *text, size_t size)
 {
-	int n = snprintf(text, size, "ram=%llu%cstart=%llu%cpid=%d%cquiet=%d%cswap=%s%cjson=%s%clib=%s",
+	int n = snprintf(text, size,
+			 "ram=%llu%cstart=%llu%cpid=%d%cquiet=%d%cswap=%s%cjson=%s%clib=%s",
 			 (unsigned long long)c->ram, FIELD_END, (unsigned long long)c->start_ns,
 			 FIELD_END, c->pid, FIELD_END, c->quiet, FIELD_END, c->swap, FIELD_END,
 			 c->json, FIELD_END, c->library);

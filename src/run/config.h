@@ -1,9 +1,9 @@
 /*
- * config.h - what `quire run` tells the preloaded library: parsed options, and their form as the value of
- * one environment variable. Compiled into the command and into the library.
+ * config.h - what `quire run` tells the preloaded library: parsed options, and their form as the
+ * value of one environment variable. Compiled into the command and into the library.
  *
- * Invariants: decode(encode(c)) == c; the text has no newline and fields in any order; unknown fields are
- * skipped, so that a newer command can start an older library.
+ * Invariants: decode(encode(c)) == c; the text has no newline and fields in any order; unknown
+ * fields are skipped, so that a newer command can start an older library.
  * Locking: none; plain values owned by the caller.
  */
 #ifndef QUIRE_RUN_CONFIG_H
@@ -11,10 +11,10 @@
 
 #include "base/types.h"
 
-#define RUN_ENV "QUIRE_RUN"
-#define RUN_LIBRARY "libquire-run.so"
-#define RUN_PATH_MAX 4096
-#define RUN_SPEC_MAX 1024
+#define RUN_ENV             "QUIRE_RUN"
+#define RUN_LIBRARY         "libquire-run.so"
+#define RUN_PATH_MAX        4096
+#define RUN_SPEC_MAX        1024
 #define RUN_CONFIG_TEXT_MAX (2 * RUN_PATH_MAX + RUN_SPEC_MAX + 256)
 
 struct run_config {

@@ -1,9 +1,10 @@
 /*
- * Delivering a signal to the program: the kernel called a handler of ours on our stack; the frame that
- * the program's handler sees is built here, where the kernel would have built it.
+ * Delivering a signal to the program: the kernel called a handler of ours on our stack; the frame
+ * that the program's handler sees is built here, where the kernel would have built it.
  *
  * Why not let the kernel do it: it cannot write a frame into managed memory that is not resident
- * (alternate stacks and coroutine stacks come from malloc), and a handler must not run on top of ours.
+ * (alternate stacks and coroutine stacks come from malloc), and a handler must not run on top of
+ * ours.
  * The frame is the kernel's own layout, so debuggers, unwinders and handlers that change it work.
  */
 #include "run/run.h"
@@ -11,15 +12,15 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define RED_ZONE 128u
-#define AUTODISARM 0x80000000u
-#define FP_MAGIC1 0x46505853u
+#define RED_ZONE        128u
+#define AUTODISARM      0x80000000u
+#define FP_MAGIC1       0x46505853u
 #define FP_LEGACY_BYTES 512u
-#define FP_SOFTWARE 464u /* offset of magic, size of the whole state */
-#define FP_MAX_BYTES (16ul << 10)
-#define EFLAGS_DF 0x400
-#define EFLAGS_RF 0x10000
-#define EFLAGS_TF 0x100
+#define FP_SOFTWARE     464u /* offset of magic, size of the whole state */
+#define FP_MAX_BYTES    (16ul << 10)
+#define EFLAGS_DF       0x400
+#define EFLAGS_RF       0x10000
+#define EFLAGS_TF       0x100
 
 /* What lies on the stack when a handler is entered. */
 struct frame {
@@ -107,7 +108,8 @@ static bool no_handler(struct run_thread *t, ucontext_t *uc, int sig, const sigi
 		run_die(sig, info, uc);
 		return false;
 	}
-	/* The action changed while the signal was on its way: the kernel applies the default one. */
+	/* The action changed while the signal was on its way: the kernel applies the default one.
+	 */
 	RAW(SYS_rt_tgsigqueueinfo, run.pid, t->tid, sig, info);
 	return false;
 }
@@ -207,7 +209,8 @@ void run_on_signal(int sig, siginfo_t *info, void *ucontext)
 	if (!t)
 		return;
 	if (run_on_our_stack(t, (u64)REG(uc, RSP))) {
-		/* Only a SIGSEGV or SIGBUS that somebody sent: it waits for the handler under us. */
+		/* Only a SIGSEGV or SIGBUS that somebody sent: it waits for the handler under us.
+		 */
 		*run_mask(uc) |= SIGBIT(sig);
 		RAW(SYS_rt_tgsigqueueinfo, run.pid, t->tid, sig, info);
 		return;

@@ -106,7 +106,8 @@ static void leave_hold(struct run_thread *t, ucontext_t *uc, bool made)
 		call_finish(t, uc, (long)c->done);
 		return;
 	}
-	/* Not made, or to be made again by the kernel's wish: the program makes its own call anew. */
+	/* Not made, or to be made again by the kernel's wish: the program makes its own call anew.
+	 */
 	call_finish(t, uc, (long)c->nr);
 	REG(uc, RIP) -= 2;
 }

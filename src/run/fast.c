@@ -88,8 +88,7 @@ static inline long call(const long v[7], u64 buf, u64 size, bool write)
 		return run_syscall(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
 	t = run_self;
 	/* The core must not run on a stack that it manages. */
-	if (!t || !t->armed || size > run.pin_cap ||
-	    run_managed((u64)__builtin_frame_address(0)))
+	if (!t || !t->armed || size > run.pin_cap || run_managed((u64)__builtin_frame_address(0)))
 		return trapping(v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
 	return pinned(t, v, buf, size, write);
 }
@@ -107,7 +106,7 @@ static long cancellable(const long v[7], u64 buf, u64 size, bool write)
 	return r;
 }
 
-#define CALL(buf, size, write, ...)                                                            \
+#define CALL(buf, size, write, ...) \
 	result(cancellable((long[7]){ __VA_ARGS__ }, (u64)(buf), (u64)(size), write))
 
 VISIBLE ssize_t read(int fd, void *buf, size_t n)
@@ -131,7 +130,8 @@ VISIBLE ssize_t pwrite64(int fd, const void *buf, size_t n, off64_t at)
 }
 
 VISIBLE ssize_t pread(int fd, void *buf, size_t n, off_t at) __attribute__((alias("pread64")));
-VISIBLE ssize_t pwrite(int fd, const void *buf, size_t n, off_t at) __attribute__((alias("pwrite64")));
+VISIBLE ssize_t pwrite(int fd, const void *buf, size_t n, off_t at)
+	__attribute__((alias("pwrite64")));
 VISIBLE ssize_t __read(int fd, void *buf, size_t n) __attribute__((alias("read")));
 VISIBLE ssize_t __write(int fd, const void *buf, size_t n) __attribute__((alias("write")));
 
@@ -180,9 +180,9 @@ static bool vector_plain(const struct iovec *v, u64 nr)
 	return true;
 }
 
-#define VECTOR_CALL(v, nr, ...)                                                                \
-	(vector_plain(v, (u64)(nr)) ? CALL(0, 0, false, __VA_ARGS__)                           \
-				    : result(cancellable_trap((long[7]){ __VA_ARGS__ })))
+#define VECTOR_CALL(v, nr, ...)                                        \
+	(vector_plain(v, (u64)(nr)) ? CALL(0, 0, false, __VA_ARGS__) : \
+				      result(cancellable_trap((long[7]){ __VA_ARGS__ })))
 
 static long cancellable_trap(const long v[7])
 {

@@ -25,7 +25,8 @@ void run_die(int sig, const siginfo_t *info, ucontext_t *uc)
 	}
 	RAW(SYS_rt_sigaction, sig, &none, 0, 8);
 	*run_mask(uc) &= ~SIGBIT(sig);
-	/* It stays pending until this handler returns, and ends the process before its next instruction. */
+	/* It stays pending until this handler returns, and ends the process before its next
+	 * instruction. */
 	if (RAW(SYS_rt_tgsigqueueinfo, RAW(SYS_getpid), t ? t->tid : RAW(SYS_gettid), sig, info)) {
 		u64 open = SIGBIT(sig);
 

@@ -1,6 +1,6 @@
 /*
- * Descriptors of ours: moved to high numbers, and kept from being closed or replaced by the program,
- * for which they do not exist.
+ * Descriptors of ours: moved to high numbers, and kept from being closed or replaced by the
+ * program, for which they do not exist.
  */
 #include "run/run.h"
 
@@ -9,15 +9,15 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-#define MAX_OWN 128
+#define MAX_OWN               128
 #define SYS_io_uring_setup_nr 425
 
 static struct run_lock fds_lock;
 static s32 own[MAX_OWN]; /* (fds_lock to write) number + 1; 0: free */
 
 /*
- * The lock is not held over a fork, because the core opens a descriptor in the child: whoever held it
- * is not there, and the table is whole after each store.
+ * The lock is not held over a fork, because the core opens a descriptor in the child: whoever held
+ * it is not there, and the table is whole after each store.
  */
 void run_fds_forked(void)
 {

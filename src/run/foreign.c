@@ -10,7 +10,7 @@
 
 static struct run_lock foreign_lock;
 static struct range list[MAX_FOREIGN]; /* (foreign_lock) sorted, neither touching nor overlapping */
-static u32 nr_list;		       /* (foreign_lock to write) */
+static u32 nr_list;                    /* (foreign_lock to write) */
 
 bool run_foreign_any(void)
 {

@@ -3,8 +3,9 @@
  * that trap on purpose. Everything in the gate page is position independent and keeps no state but
  * what C code hands it.
  *
- * run_pass and run_hold are entered by changing the instruction pointer of a signal context, with the
- * program's registers and stack: they may use only rcx and r11, which a system call destroys anyway.
+ * run_pass and run_hold are entered by changing the instruction pointer of a signal context, with
+ * the program's registers and stack: they may use only rcx and r11, which a system call destroys
+ * anyway.
  */
 #define SLOT_SP 0
 #define SLOT_STACK 8
@@ -128,7 +129,8 @@ run_clone_child:
 	mov	%rbx, %r11
 	mov	SLOT_RBX(%r11), %rbx
 	xor	%eax, %eax
-	lock decl SLOT_USERS(%r11)	/* behind it the slot may be given away: only registers are used */
+	/* Behind this store the slot may be given away: only registers are used. */
+	lock decl SLOT_USERS(%r11)
 	jmp	*%rcx
 
 	.altmacro

@@ -1,6 +1,7 @@
 /*
- * The constructor: opens the core, makes the spaces, installs the handlers, moves the C library's break
- * and arms dispatch. Without `quire run`'s variable in the environment the library does nothing.
+ * The constructor: opens the core, makes the spaces, installs the handlers, moves the C library's
+ * break and arms dispatch. Without `quire run`'s variable in the environment the library does
+ * nothing.
  */
 #include "run/run.h"
 
@@ -11,8 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
-#define PIN_CAP_MOST (16ul << 20)
+#define EXIT_USAGE    2
+#define PIN_CAP_MOST  (16ul << 20)
 #define PIN_CAP_LEAST (128ul << 10)
 
 /* The C library's idea of the break; sbrk() trusts it. */
@@ -21,7 +22,8 @@ extern void *__curbrk;
 void run_say(const char *what, const char *why)
 {
 	char line[512];
-	int n = snprintf(line, sizeof(line), "quire: %s%s%s\n", what, why ? ": " : "", why ? why : "");
+	int n = snprintf(line, sizeof(line), "quire: %s%s%s\n", what, why ? ": " : "",
+			 why ? why : "");
 
 	if (n > 0)
 		RAW(SYS_write, 2, line, min((size_t)n, sizeof(line) - 1));
@@ -56,7 +58,8 @@ static void own_files(char *spec, size_t size)
 
 		if (colon)
 			*colon++ = 0;
-		len += (size_t)snprintf(out + len, sizeof(out) - len, "%s%s", len ? "," : "", store);
+		len += (size_t)snprintf(out + len, sizeof(out) - len, "%s%s", len ? "," : "",
+					store);
 		if (path && len < sizeof(out))
 			len += (size_t)snprintf(out + len, sizeof(out) - len, ".%d%s%s", run.pid,
 						colon ? ":" : "", colon ? colon : "");
@@ -66,8 +69,8 @@ static void own_files(char *spec, size_t size)
 
 /*
  * No background thread: the C library would take the program for one with several threads (slower
- * locks and reference counts, calls that only single-threaded programs may make), and starting one in a
- * forked child needs malloc's lock, which fork holds.
+ * locks and reference counts, calls that only single-threaded programs may make), and starting one
+ * in a forked child needs malloc's lock, which fork holds.
  */
 static int open_core(char *msg, size_t msg_size)
 {

@@ -1,15 +1,15 @@
 /*
- * Which ioctls take a pointer, and to how many bytes. Requests made with the kernel's macros carry the
- * size; the older ones (terminals, sockets) are listed. A request that takes a plain number must not
- * be taken for a pointer, but doing so only pins a page more.
+ * Which ioctls take a pointer, and to how many bytes. Requests made with the kernel's macros carry
+ * the size; the older ones (terminals, sockets) are listed. A request that takes a plain number
+ * must not be taken for a pointer, but doing so only pins a page more.
  */
 #include "run/run.h"
 
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-#define IOCTL_LEAST 64u
-#define IFREQ_BYTES 40u
+#define IOCTL_LEAST   64u
+#define IFREQ_BYTES   40u
 #define TERMIOS_BYTES 64u
 
 u64 run_ioctl_size(u64 request)

@@ -1,7 +1,7 @@
 /*
- * Memory calls with Linux's semantics, for ranges that are managed, not managed, or mixed: a range is
- * cut at the bounds of the managed addresses and of what the program mapped there itself, and the
- * pieces are served in address order, as the kernel walks its areas.
+ * Memory calls with Linux's semantics, for ranges that are managed, not managed, or mixed: a range
+ * is cut at the bounds of the managed addresses and of what the program mapped there itself, and
+ * the pieces are served in address order, as the kernel walks its areas.
  */
 #include "run/run.h"
 
@@ -11,13 +11,13 @@
 #include <sys/syscall.h>
 
 #define MANAGED_LEAST (64ul << 10)
-#define NOT_MANAGED (MAP_STACK | MAP_GROWSDOWN | MAP_32BIT | MAP_HUGETLB)
-#define ADDRESS_END (1ul << 47)
+#define NOT_MANAGED   (MAP_STACK | MAP_GROWSDOWN | MAP_32BIT | MAP_HUGETLB)
+#define ADDRESS_END   (1ul << 47)
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 #define PIN_VECTOR 2048u
-#define SET_VMA 0x53564d41
+#define SET_VMA    0x53564d41
 
 enum kind { NATIVE, FOREIGN, MANAGED };
 
@@ -28,7 +28,7 @@ struct piece {
 };
 
 static struct run_lock memory_lock;
-static u64 brk_now;	 /* (memory lock) */
+static u64 brk_now;      /* (memory lock) */
 static bool lock_future; /* mlockall(MCL_FUTURE) */
 
 void run_memory_lock(void)
@@ -87,7 +87,8 @@ static int take_back(quire_space_t *s, u64 start, u64 end)
 	int e = run_foreign_remove(start, end);
 
 	if (!e)
-		e = quire_map(s, (void *)start, end - start, QUIRE_PROT_NONE, QUIRE_MAP_FIXED, &out);
+		e = quire_map(s, (void *)start, end - start, QUIRE_PROT_NONE, QUIRE_MAP_FIXED,
+			      &out);
 	return e ? e : quire_unmap(s, (void *)start, end - start);
 }
 
@@ -131,11 +132,13 @@ static long map_fixed_managed(quire_space_t *s, const u64 a[6], u64 size)
 	e = take_back_all(a[0], a[0] + size);
 	if (!e)
 		e = quire_map(s, (void *)a[0], size, (int)a[2] & 7,
-			      (keep ? QUIRE_MAP_NOREPLACE : QUIRE_MAP_FIXED) | map_flags(a[3]), &out);
+			      (keep ? QUIRE_MAP_NOREPLACE : QUIRE_MAP_FIXED) | map_flags(a[3]),
+			      &out);
 	return e ? e : (long)a[0];
 }
 
-/* A file or shared memory at managed addresses: they are given up first, so be sure that it works. */
+/* A file or shared memory at managed addresses: they are given up first, so be sure that it works.
+ */
 static long map_fixed_foreign(quire_space_t *s, const u64 a[6], u64 size)
 {
 	u64 anywhere = a[3] & ~(u64)(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_POPULATE | MAP_LOCKED);
@@ -177,15 +180,17 @@ static bool call_mmap(const u64 a[6], long *result)
 			*result = -EINVAL;
 			return true;
 		}
-		if (p.kind == NATIVE || a[0] + size > (p.space == run.heap
-					? run.heap_lo + run.heap_size : run.lo + run.size)) {
-			*result = -ENOMEM; /* over the edge of a region that only we can have handed out */
+		if (p.kind == NATIVE ||
+		    a[0] + size > (p.space == run.heap ? run.heap_lo + run.heap_size :
+							 run.lo + run.size)) {
+			*result = -ENOMEM; /* over the edge of a region that only we can have handed
+					      out */
 			return true;
 		}
 		run_memory_lock();
-		*result = anonymous && !(a[3] & (MAP_GROWSDOWN | MAP_HUGETLB))
-				  ? map_fixed_managed(p.space, a, size)
-				  : map_fixed_foreign(p.space, a, size);
+		*result = anonymous && !(a[3] & (MAP_GROWSDOWN | MAP_HUGETLB)) ?
+				  map_fixed_managed(p.space, a, size) :
+				  map_fixed_foreign(p.space, a, size);
 		run_memory_unlock();
 		return true;
 	}
@@ -306,8 +311,8 @@ static bool call_mlock(const u64 a[6], u64 flags, long *result)
 }
 
 /*
- * The kernel must not lock our addresses: its populating would meet pages that only we can bring, and
- * locked ones cannot be given back. Managed memory is locked by us, the rest is left as it is.
+ * The kernel must not lock our addresses: its populating would meet pages that only we can bring,
+ * and locked ones cannot be given back. Managed memory is locked by us, the rest is left as it is.
  */
 static long call_mlockall(u64 flags)
 {
@@ -345,8 +350,8 @@ static long mincore_piece(const struct piece *p, u64 vec)
 
 	for (u64 at = p->start; at < p->end;) {
 		u64 size = min(p->end - at, (u64)PIN_VECTOR * PAGE_SIZE);
-		long e = p->kind == MANAGED ? quire_mincore(p->space, (void *)at, size, bits)
-					    : RAW(SYS_mincore, at, size, bits);
+		long e = p->kind == MANAGED ? quire_mincore(p->space, (void *)at, size, bits) :
+					      RAW(SYS_mincore, at, size, bits);
 
 		if (e)
 			return e;
@@ -380,7 +385,8 @@ static bool call_mincore(const u64 a[6], u64 vec, long *result)
 	return true;
 }
 
-/* Anonymous memory has nothing to write back: it only has to be mapped. Holes are told at the end. */
+/* Anonymous memory has nothing to write back: it only has to be mapped. Holes are told at the end.
+ */
 static bool call_msync(const u64 a[6], long *result)
 {
 	u64 size = page_up(a[1]);
@@ -397,7 +403,8 @@ static bool call_msync(const u64 a[6], long *result)
 		u8 bits[PIN_VECTOR];
 		long e = 0;
 
-		for (u64 s = p.start; p.kind == MANAGED && s < p.end && !e; s += sizeof(bits) * PAGE_SIZE)
+		for (u64 s = p.start; p.kind == MANAGED && s < p.end && !e;
+		     s += sizeof(bits) * PAGE_SIZE)
 			e = quire_mincore(p.space, (void *)s,
 					  min(p.end - s, sizeof(bits) * PAGE_SIZE), bits);
 		if (p.kind != MANAGED)
@@ -447,8 +454,7 @@ static long remap_in(const u64 a[6], u64 new_size)
 static long remap_foreign(const struct piece *p, const u64 a[6], u64 old_size, u64 new_size)
 {
 	bool to_ours = (a[3] & MREMAP_FIXED) && run_managed(a[4]);
-	long at = to_ours ? remap_in(a, new_size)
-			  : RAW(SYS_mremap, a[0], a[1], a[2], a[3], a[4]);
+	long at = to_ours ? remap_in(a, new_size) : RAW(SYS_mremap, a[0], a[1], a[2], a[3], a[4]);
 
 	if (at < 0 && at > -4096)
 		return at;

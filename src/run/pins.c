@@ -1,8 +1,8 @@
 /*
  * Pins of one call, and copies from and to the program.
  *
- * A pin that fails leaves its page to the kernel: the call sees EFAULT, or stops short, exactly where
- * it would natively, because everything before that page is resident.
+ * A pin that fails leaves its page to the kernel: the call sees EFAULT, or stops short, exactly
+ * where it would natively, because everything before that page is resident.
  */
 #include "run/run.h"
 
@@ -34,7 +34,8 @@ static void pin_inside(struct run_thread *t, quire_space_t *s, u64 addr, u64 siz
 	u64 end = addr + size;
 
 	while (addr < end && t->nr_pins < RUN_MAX_PINS) {
-		long n = quire_pin(s, (void *)addr, end - addr, write ? QUIRE_PIN_WRITE : QUIRE_PIN_READ);
+		long n = quire_pin(s, (void *)addr, end - addr,
+				   write ? QUIRE_PIN_WRITE : QUIRE_PIN_READ);
 
 		if (n > 0) {
 			t->pin[t->nr_pins].addr = addr;
@@ -44,7 +45,8 @@ static void pin_inside(struct run_thread *t, quire_space_t *s, u64 addr, u64 siz
 			addr += (u64)n;
 			continue;
 		}
-		/* A hole, or something of the program's own: what is behind it may still be managed. */
+		/* A hole, or something of the program's own: what is behind it may still be
+		 * managed. */
 		addr = (addr & PAGE_MASK) + PAGE_SIZE;
 		if (!quire_has_area(s, (void *)addr, end > addr ? end - addr : 0))
 			return;

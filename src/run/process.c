@@ -1,7 +1,7 @@
 /*
- * fork, exec and the end of threads. fork is made inside the handler, with every lock of this library
- * and the core's gate held, so that the child finds both whole; exec gets the environment that makes
- * the next program managed too.
+ * fork, exec and the end of threads. fork is made inside the handler, with every lock of this
+ * library and the core's gate held, so that the child finds both whole; exec gets the environment
+ * that makes the next program managed too.
  */
 #include "run/run.h"
 
@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#define MAX_STRINGS (1ul << 20)
-#define STRING_MOST (1ul << 17)
+#define MAX_STRINGS   (1ul << 20)
+#define STRING_MOST   (1ul << 17)
 #define EXIT_UNUSABLE 125
 
 bool run_is_vfork_child(void)
@@ -251,7 +251,8 @@ void run_exec(struct run_thread *t, ucontext_t *uc, u64 nr, const u64 a[6])
 		return;
 	}
 	bytes = ALIGN_UP((nr_args + nr_env + 8) * 8 + strings + RUN_CONFIG_TEXT_MAX +
-			 2 * STRING_MOST, PAGE_SIZE);
+				 2 * STRING_MOST,
+			 PAGE_SIZE);
 	if (t->exec_block)
 		RAW(SYS_munmap, t->exec_block, t->exec_bytes);
 	t->exec_block = 0;
@@ -285,7 +286,8 @@ void run_thread_exit(struct run_thread *t, ucontext_t *uc, u64 code)
 		RAW(SYS_munmap, t->exec_block, t->exec_bytes);
 	t->exec_block = 0;
 	run_thread_hold_vector(t, 0);
-	/* Nothing may use our stack after its record is free: the stub frees it as the last store. */
+	/* Nothing may use our stack after its record is free: the stub frees it as the last store.
+	 */
 	*run_mask(uc) = ~RUN_OPEN_MASK;
 	REG(uc, RAX) = SYS_exit;
 	REG(uc, RDI) = (greg_t)code;

@@ -59,7 +59,8 @@ void run_report_init(void)
 		text_fd = fd >= 0 ? run_fd_own((int)fd) : -1;
 	}
 	if (run.config.json[0]) {
-		fd = RAW(SYS_openat, AT_FDCWD, run.config.json, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		fd = RAW(SYS_openat, AT_FDCWD, run.config.json, O_WRONLY | O_CREAT | O_CLOEXEC,
+			 0666);
 		json_fd = fd >= 0 ? run_fd_own((int)fd) : -1;
 	}
 }
@@ -102,7 +103,7 @@ static const char *size_text(char *to, size_t n, u64 bytes)
 }
 
 #define SIZE(b) size_text((char[32]){ 0 }, 32, b)
-#define LLU(n) ((unsigned long long)(n))
+#define LLU(n)  ((unsigned long long)(n))
 
 static void add_stores(struct text *t)
 {
@@ -126,7 +127,9 @@ static void add_swap(struct text *t, const struct quire_stats *s)
 {
 	u64 pages = s->swap_used_pages * PAGE_SIZE;
 
-	add(t, "  swap      %llu pages out, %llu in (%llu read ahead); %llu same-filled, %llu dropped clean\n",
+	add(t,
+	    "  swap      %llu pages out, %llu in (%llu read ahead); %llu same-filled, "
+	    "%llu dropped clean\n",
 	    LLU(s->swap_out_pages), LLU(s->swap_in_pages), LLU(s->swap_readahead_pages),
 	    LLU(s->swap_same_pages), LLU(s->swap_reused_pages));
 	if (s->swap_stored_bytes)
@@ -149,11 +152,14 @@ static void report_text(const struct quire_stats *s, int status)
 	add(&t, "  faults    %llu minor, %llu major, %llu copy-on-write\n", LLU(s->faults_minor),
 	    LLU(s->faults_major), LLU(s->faults_cow));
 	add_swap(&t, s);
-	add(&t, "  flushes   %llu, of %llu pages\n", LLU(s->tlb_flushes), LLU(s->tlb_flushed_pages));
+	add(&t, "  flushes   %llu, of %llu pages\n", LLU(s->tlb_flushes),
+	    LLU(s->tlb_flushed_pages));
 	add_stores(&t);
 	if (s->over_limit_pages)
-		add(&t, "  note      the limit was exceeded: %llu pages were needed when nothing could be "
-			"evicted\n", LLU(s->over_limit_pages));
+		add(&t,
+		    "  note      the limit was exceeded: %llu pages when nothing could be "
+		    "evicted\n",
+		    LLU(s->over_limit_pages));
 	if (s->swap_write_errors || s->swap_read_errors)
 		add(&t, "  note      %llu failed writes and %llu failed reads of stores\n",
 		    LLU(s->swap_write_errors), LLU(s->swap_read_errors));
@@ -165,14 +171,18 @@ static void report_text(const struct quire_stats *s, int status)
 	write_out(text_fd, &t);
 }
 
-#define FIELDS(F)                                                                              \
-	F(ram_limit_bytes) F(resident_bytes) F(resident_peak_bytes) F(managed_bytes)           \
-	F(managed_peak_bytes) F(metadata_bytes) F(faults_minor) F(faults_major) F(faults_cow)  \
-	F(faults_write_protect) F(first_touch_pages) F(swap_out_pages) F(swap_in_pages)        \
-	F(swap_reused_pages) F(swap_same_pages) F(swap_readahead_pages) F(swap_used_pages)     \
-	F(swap_stored_bytes) F(swap_pool_bytes) F(swap_write_errors) F(swap_read_errors)       \
-	F(migrated_pages) F(tlb_flushes) F(tlb_flushed_pages) F(splits_refused)                \
-	F(over_limit_pages) F(refaults) F(direct_reclaims) F(warnings) F(pins)
+#define FIELDS(F)                                                                                  \
+	F(ram_limit_bytes)                                                                         \
+	F(resident_bytes) F(resident_peak_bytes) F(managed_bytes) F(managed_peak_bytes) F(         \
+		metadata_bytes) F(faults_minor) F(faults_major) F(faults_cow)                      \
+		F(faults_write_protect) F(first_touch_pages) F(swap_out_pages) F(swap_in_pages)    \
+			F(swap_reused_pages) F(swap_same_pages) F(swap_readahead_pages)            \
+				F(swap_used_pages) F(swap_stored_bytes) F(swap_pool_bytes)         \
+					F(swap_write_errors) F(swap_read_errors) F(migrated_pages) \
+						F(tlb_flushes) F(tlb_flushed_pages)                \
+							F(splits_refused) F(over_limit_pages)      \
+								F(refaults) F(direct_reclaims)     \
+									F(warnings) F(pins)
 
 /* A string of JSON. */
 static void add_quoted(struct text *t, const char *s)
@@ -203,9 +213,10 @@ static void report_json(const struct quire_stats *s, int status)
 	for (unsigned i = 0; !quire_store_get(run.q, i, &st); i++) {
 		add(&t, "%s\n  {\"name\": ", i ? "," : "");
 		add_quoted(&t, st.name);
-		add(&t, ", \"pages\": %llu, \"stored_bytes\": %llu, \"pool_bytes\": %llu, "
-			"\"cap_bytes\": %llu, \"writes\": %llu, \"reads\": %llu, \"full\": %llu, "
-			"\"errors\": %llu}",
+		add(&t,
+		    ", \"pages\": %llu, \"stored_bytes\": %llu, \"pool_bytes\": %llu, "
+		    "\"cap_bytes\": %llu, \"writes\": %llu, \"reads\": %llu, \"full\": %llu, "
+		    "\"errors\": %llu}",
 		    LLU(st.pages), LLU(st.stored_bytes), LLU(st.pool_bytes), LLU(st.cap_bytes),
 		    LLU(st.writes), LLU(st.reads), LLU(st.full), LLU(st.errors));
 	}

@@ -12,16 +12,17 @@
  * Invariants:
  *  1. No handler of the program runs while our stack is in use or while this thread is inside the
  *     core (thread.in_core): such a signal is deferred until it has left.
- *  2. A signal that is delivered never leaves the interrupted context inside the gate: it is moved to
- *     the program's own call (not yet made, or to be made again) or behind it (made), and what was
- *     pinned for it is unpinned. A handler may therefore longjmp, or make calls of its own.
+ *  2. A signal that is delivered never leaves the interrupted context inside the gate: it is moved
+ *     to the program's own call (not yet made, or to be made again) or behind it (made), and what
+ *     was pinned for it is unpinned. A handler may therefore longjmp, or make calls of its own.
  *  3. SIGBUS and SIGSYS are never blocked in the kernel; the program's wish is remembered.
  *  4. A thread has pins only for its one call in flight.
  *  5. Bytes of the program are read and written through run_copy, which survives bad addresses, and
  *     never while a lock of ours or of the core is held.
  *
- * Locking: `self` records belong to their thread (O), or to the forking thread in a child; the locks
- * of this library are run_lock words, taken with signals blocked and held over no call to the program;
+ * Locking: `self` records belong to their thread (O), or to the forking thread in a child; the
+ * locks of this library are run_lock words, taken with signals blocked and held over no call to the
+ * program;
  * order: threads, clone slots, memory, signals, fds.
  */
 #ifndef QUIRE_RUN_RUN_H
@@ -36,12 +37,13 @@
 #include <sys/uio.h>
 #include <ucontext.h>
 
-#define RUN_MAX_PINS 1536u
-#define RUN_MAX_IOV 1024u
-#define RUN_SCRATCH 4096u
-#define RUN_STACK_BYTES (512ul << 10) /* of our handlers: one block a thread, its record included */
-#define RUN_SIGNALS 65
-#define RUN_SAVED_ARGS 6
+#define RUN_MAX_PINS    1536u
+#define RUN_MAX_IOV     1024u
+#define RUN_SCRATCH     4096u
+#define RUN_STACK_BYTES (512ul << 10) /* of our handlers: one block a thread, its record included \
+				       */
+#define RUN_SIGNALS     65
+#define RUN_SAVED_ARGS  6
 
 /* What the kernel takes for sigaction; `restorer` is obligatory on x86-64. */
 struct run_ksigaction {
@@ -61,18 +63,19 @@ struct run_thread;
 /* A call that is being made in the program's context, inside the gate (run_hold). */
 struct run_call {
 	bool active;
-	bool has_temp_mask; /* ppoll and the like: handlers run with temp_mask, not with the saved mask */
-	u8 flow;	    /* enum run_flow: what happens after the kernel returned */
-	u8 tries;	    /* attempts after EFAULT */
+	bool has_temp_mask; /* ppoll and the like: handlers run with temp_mask, not with the saved
+			       mask */
+	u8 flow;            /* enum run_flow: what happens after the kernel returned */
+	u8 tries;           /* attempts after EFAULT */
 	u64 temp_mask;
-	u64 temp_pair[2];   /* pselect6's and epoll_pwait2's pointer and size */
+	u64 temp_pair[2]; /* pselect6's and epoll_pwait2's pointer and size */
 	u64 nr;
-	u64 ret;	    /* the program's address behind its system call instruction */
+	u64 ret;                 /* the program's address behind its system call instruction */
 	u64 arg[RUN_SAVED_ARGS]; /* as the program gave them: registers are restored from here */
-	u64 done;	    /* bytes transferred by earlier chunks */
-	u64 total;	    /* bytes wanted */
-	u64 chunk;	    /* bytes of the chunk in flight */
-	bool goes_on;	    /* FLOW_STREAM: a whole chunk is followed by another */
+	u64 done;                /* bytes transferred by earlier chunks */
+	u64 total;               /* bytes wanted */
+	u64 chunk;               /* bytes of the chunk in flight */
+	bool goes_on;            /* FLOW_STREAM: a whole chunk is followed by another */
 };
 
 enum run_flow {
@@ -83,25 +86,25 @@ enum run_flow {
 
 struct run_thread {
 	struct run_thread *next; /* (threads lock) */
-	u32 state;		 /* enum run_thread_state; cleared by the exit stub */
-	s32 tid;		 /* (O) */
-	u32 in_core;		 /* (O) >0: the fast path is inside the core: signals wait */
-	bool armed;		 /* (O) */
-	bool deferred;		 /* (O) deferred_* hold a signal to be delivered when in_core ends */
-	u8 want_blocked;	 /* (O) WANT_* : the program believes these to be blocked */
-	u32 nr_pins;		 /* (O) */
-	u64 stack_lo, stack_hi;	 /* (C) our stack */
-	stack_t alt;		 /* (O) the program's alternate stack */
-	u64 deferred_mask;	 /* (O) */
-	siginfo_t deferred_info; /* (O) */
-	int deferred_sig;	 /* (O) */
-	u64 vector;		    /* (O) thread-local variables' vector, as last seen */
+	u32 state;               /* enum run_thread_state; cleared by the exit stub */
+	s32 tid;                 /* (O) */
+	u32 in_core;             /* (O) >0: the fast path is inside the core: signals wait */
+	bool armed;              /* (O) */
+	bool deferred;          /* (O) deferred_* hold a signal to be delivered when in_core ends */
+	u8 want_blocked;        /* (O) WANT_* : the program believes these to be blocked */
+	u32 nr_pins;            /* (O) */
+	u64 stack_lo, stack_hi; /* (C) our stack */
+	stack_t alt;            /* (O) the program's alternate stack */
+	u64 deferred_mask;      /* (O) */
+	siginfo_t deferred_info;    /* (O) */
+	int deferred_sig;           /* (O) */
+	u64 vector;                 /* (O) thread-local variables' vector, as last seen */
 	struct run_pin vector_pin;  /* (O) */
 	u64 exec_block, exec_bytes; /* (O) the last exec's arguments: a vfork's outlive it here */
-	struct run_call call;	 /* (O) */
+	struct run_call call;       /* (O) */
 	struct run_pin pin[RUN_MAX_PINS]; /* (O) */
-	struct iovec iov[RUN_MAX_IOV];	  /* (O) a chunk's own vector */
-	u8 scratch[RUN_SCRATCH];	  /* (O) */
+	struct iovec iov[RUN_MAX_IOV];    /* (O) a chunk's own vector */
+	u8 scratch[RUN_SCRATCH];          /* (O) */
 };
 
 enum run_thread_state { THREAD_FREE = 0, THREAD_LIVE = 1 };
@@ -112,12 +115,12 @@ struct run {
 	quire_t *q;
 	quire_space_t *space; /* mappings */
 	quire_space_t *heap;  /* brk; NULL: the kernel's break is used */
-	u64 lo, size;	      /* space's addresses */
+	u64 lo, size;         /* space's addresses */
 	u64 heap_lo, heap_size;
-	u64 pin_cap;	      /* bytes pinned at a time for one transfer that may be cut */
+	u64 pin_cap; /* bytes pinned at a time for one transfer that may be cut */
 	bool armed;
-	bool report;	      /* this process prints the report */
-	s32 pid;	      /* changes in a forked child */
+	bool report; /* this process prints the report */
+	s32 pid;     /* changes in a forked child */
 	struct run_config config;
 };
 extern struct run run;
@@ -138,7 +141,7 @@ extern const char run_copy_at[], run_copy_end[];
 
 /* All arguments as long. */
 #define RAW(...) RAW_N(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
-#define RAW_N(nr, a, b, c, d, e, f, ...)                                                       \
+#define RAW_N(nr, a, b, c, d, e, f, ...) \
 	run_syscall((long)(nr), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 
 /* ---- locks ---- */
@@ -243,7 +246,7 @@ int run_foreign_add(u64 start, u64 end);
 int run_foreign_remove(u64 start, u64 end);
 
 /* ---- signals.c, deliver.c, fault.c ---- */
-#define SIGBIT(s) (1ul << ((s) - 1))
+#define SIGBIT(s)     (1ul << ((s)-1))
 #define RUN_OPEN_MASK (SIGBIT(SIGBUS) | SIGBIT(SIGSYS))
 void run_signals_init(void);
 void run_signals_lock(void);

@@ -10,8 +10,8 @@
 #define KSA_RESTORER 0x04000000ul
 #define NATIVE_FLAGS (SA_NOCLDSTOP | SA_NOCLDWAIT | SA_RESTART)
 #define ALTSTACK_MIN 2048u
-#define AUTODISARM 0x80000000u
-#define UNBLOCKABLE (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
+#define AUTODISARM   0x80000000u
+#define UNBLOCKABLE  (SIGBIT(SIGKILL) | SIGBIT(SIGSTOP))
 
 static struct run_lock signals_lock;
 static struct run_ksigaction actions[RUN_SIGNALS]; /* (signals lock to write) */
@@ -57,8 +57,9 @@ static long kernel_action(u64 sig, void (*handler)(int, siginfo_t *, void *), u6
 
 static long kernel_set(u64 sig, const struct run_ksigaction *a)
 {
-	struct run_ksigaction plain = { .handler = a->handler, .flags = a->flags,
-					.restorer = a->restorer, .mask = a->mask };
+	struct run_ksigaction plain = {
+		.handler = a->handler, .flags = a->flags, .restorer = a->restorer, .mask = a->mask
+	};
 
 	if (a->handler > 1)
 		return kernel_action(sig, run_on_signal, a->flags & NATIVE_FLAGS);
@@ -66,8 +67,8 @@ static long kernel_set(u64 sig, const struct run_ksigaction *a)
 }
 
 /*
- * The child of a vfork shares our table with its parent but has actions of its own in the kernel: there
- * the kernel is asked, and the table is left alone.
+ * The child of a vfork shares our table with its parent but has actions of its own in the kernel:
+ * there the kernel is asked, and the table is left alone.
  */
 static long vfork_sigaction(u64 sig, const struct run_ksigaction *act, struct run_ksigaction *old)
 {
@@ -112,8 +113,8 @@ long run_sigaction(u64 sig, u64 act, u64 old, u64 size)
 		return -EINVAL;
 	if (act)
 		a.mask &= ~UNBLOCKABLE;
-	r = run_is_vfork_child() ? vfork_sigaction(sig, act ? &a : NULL, &was)
-				 : table_sigaction(sig, act ? &a : NULL, &was);
+	r = run_is_vfork_child() ? vfork_sigaction(sig, act ? &a : NULL, &was) :
+				   table_sigaction(sig, act ? &a : NULL, &was);
 	if (!r && old && !run_put(old, &was, sizeof(was)))
 		r = -EFAULT;
 	return r;
@@ -165,7 +166,8 @@ long run_sigprocmask(struct run_thread *t, ucontext_t *uc, u64 how, u64 set, u64
 		else
 			return -EINVAL;
 	}
-	/* The kernel takes the mask of this very context when the handler returns: no call is needed. */
+	/* The kernel takes the mask of this very context when the handler returns: no call is
+	 * needed. */
 	run_set_want(t, now);
 	*run_mask(uc) = now & ~RUN_OPEN_MASK;
 	if (old && !run_put(old, &shown, 8))

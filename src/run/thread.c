@@ -1,8 +1,8 @@
 /*
  * Threads: a record and an alternate stack for each, in one block; locks.
  *
- * Why a stack of our own: the program's stack may itself be managed memory (a coroutine's), where the
- * kernel could not even store a signal frame, or too small for the core.
+ * Why a stack of our own: the program's stack may itself be managed memory (a coroutine's), where
+ * the kernel could not even store a signal frame, or too small for the core.
  */
 #include "run/run.h"
 
@@ -11,7 +11,7 @@
 #include <sys/syscall.h>
 
 #define PR_SET_DISPATCH 59
-#define DISPATCH_ON 1
+#define DISPATCH_ON     1
 
 struct run run;
 __thread struct run_thread *run_self;
@@ -61,8 +61,9 @@ static struct run_thread *reuse(void)
 }
 
 /*
- * The vector through which libraries find their thread-local variables lies in the program's heap, and
- * libraries under the core use it: were it evicted, resolving its fault would fault again. So it
+ * The vector through which libraries find their thread-local variables lies in the program's heap,
+ * and libraries under the core use it: were it evicted, resolving its fault would fault again. So
+ * it
  * stays pinned: from before a thread starts, and anew when the C library has replaced it.
  * Index -1 holds the number of its slots.
  */

@@ -85,7 +85,8 @@ static bool vector_managed(u64 at, u64 nr, u64 *total)
 }
 
 /* The part of a vector behind `skip` bytes, at most `most` bytes: into t->iov and pinned. */
-static u64 cut_vector(struct run_thread *t, u64 at, u64 nr, u64 skip, u64 most, bool write, u64 *bytes)
+static u64 cut_vector(struct run_thread *t, u64 at, u64 nr, u64 skip, u64 most, bool write,
+		      u64 *bytes)
 {
 	struct iovec v;
 	u64 n = 0;
@@ -125,8 +126,8 @@ static void next_chunk(struct run_thread *t, const struct shape *s, u64 arg[6])
 		run_pin(t, (u64)m->msg_control, m->msg_control ? m->msg_controllen : 0, false);
 		if (c->done)
 			m->msg_controllen = 0; /* descriptors and the like go with the first byte */
-		m->msg_iovlen = cut_vector(t, (u64)m->msg_iov, m->msg_iovlen, c->done, most, s->write,
-					   &c->chunk);
+		m->msg_iovlen = cut_vector(t, (u64)m->msg_iov, m->msg_iovlen, c->done, most,
+					   s->write, &c->chunk);
 		m->msg_iov = t->iov;
 		arg[1] = (u64)m;
 	} else if (s->vector) {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define MANY_MAPPINGS 65530u
-#define GIB (1ull << 30)
+#define GIB           (1ull << 30)
 
 static unsigned missing;
 
@@ -32,11 +32,13 @@ static void say_uffd(const struct host_probe *p)
 	bool denied = p->uffd == -EPERM || p->uffd == -EACCES;
 
 	say("userfaultfd", !p->uffd, p->uffd ? strerror(-p->uffd) : "yes",
-	    denied ? "as root: sysctl vm.unprivileged_userfaultfd=1, or open /dev/userfaultfd to users"
-		   : "a kernel with CONFIG_USERFAULTFD is needed");
+	    denied ?
+		    "as root: sysctl vm.unprivileged_userfaultfd=1" :
+		    "a kernel with CONFIG_USERFAULTFD is needed");
 	if (p->uffd)
 		return;
-	say("  faults as SIGBUS", p->has_sigbus, p->has_sigbus ? "yes" : "no", "Linux 4.14 or later");
+	say("  faults as SIGBUS", p->has_sigbus, p->has_sigbus ? "yes" : "no",
+	    "Linux 4.14 or later");
 	say("  write protection", p->has_wp, p->has_wp ? "yes" : "no", "Linux 5.7 or later");
 	say("  moving pages", p->has_move, p->has_move ? "yes" : "no",
 	    "Linux 6.8 or later moves pages without copying; without it they are copied");
@@ -66,7 +68,8 @@ int tool_info(int argc, char **argv)
 	struct host_probe p;
 
 	if (argc > 1 && tool_is_help(argv[1])) {
-		puts("usage: quire info\n\nSays what this machine offers Quire, what is missing, and how to "
+		puts("usage: quire info\n\nSays what this machine offers Quire, what is missing, and "
+		     "how to "
 		     "get it.\nThe exit status is 0 when `quire run` can work, else 1.");
 		return 0;
 	}
@@ -82,9 +85,9 @@ int tool_info(int argc, char **argv)
 	say_uffd(&p);
 	say_limits(&p);
 	printf("needed by quire run\n");
-	say("Syscall User Dispatch", p.syscall_user_dispatch, p.syscall_user_dispatch ? "yes" : "no",
-	    "Linux 5.11 or later on x86-64");
-	printf("%s\n", missing ? "Something is missing or could be better: see above."
-			       : "Nothing is missing.");
+	say("Syscall User Dispatch", p.syscall_user_dispatch,
+	    p.syscall_user_dispatch ? "yes" : "no", "Linux 5.11 or later on x86-64");
+	printf("%s\n", missing ? "Something is missing or could be better: see above." :
+				 "Nothing is missing.");
 	return p.uffd || !p.has_sigbus || !p.has_wp || !p.syscall_user_dispatch;
 }

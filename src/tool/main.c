@@ -19,7 +19,8 @@
 extern int quire_bench_main(int argc, char **argv) __attribute__((weak));
 
 static const char usage[] =
-	"usage: quire run [--ram SIZE] [--swap SPEC] [--json FILE] [--quiet] [--] PROGRAM [ARG...]\n"
+	"usage: quire run [--ram SIZE] [--swap SPEC] [--json FILE] [--quiet] [--] "
+	"PROGRAM [ARG...]\n"
 	"       quire explore [OPTION...] [SCENARIO...]\n"
 	"       quire bench [--list] [--json] [NAME...]\n"
 	"       quire info\n"

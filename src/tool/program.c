@@ -1,4 +1,5 @@
-/* Can a program be run with our library preloaded? Looks at its file as the kernel and ld.so will. */
+/* Can a program be run with our library preloaded? Looks at its file as the kernel and ld.so will.
+ */
 #include "tool/tool.h"
 
 #include <elf.h>
@@ -13,8 +14,8 @@
 #include <unistd.h>
 
 #define SCRIPT_DEPTH 5
-#define HEAD_BYTES 256
-#define MAX_HEADERS 256
+#define HEAD_BYTES   256
+#define MAX_HEADERS  256
 
 static int refuse(int status, char *msg, size_t size, const char *name, const char *why)
 {
@@ -116,8 +117,9 @@ static int check_file(const char *path, char *next, size_t next_size, char *msg,
 	else if (n >= 4 && !memcmp(head, ELFMAG, SELFMAG))
 		r = check_elf(fd, path, msg, size);
 	else if (!script_interpreter(head, n, next, next_size))
-		r = n > 0 && memchr(head, 0, (size_t)n)
-			    ? refuse(EXIT_NOT_EXECUTABLE, msg, size, path, strerror(ENOEXEC)) : 0;
+		r = n > 0 && memchr(head, 0, (size_t)n) ?
+			    refuse(EXIT_NOT_EXECUTABLE, msg, size, path, strerror(ENOEXEC)) :
+			    0;
 	close(fd);
 	return r;
 }

@@ -16,12 +16,14 @@
 #include <unistd.h>
 
 static const char usage[] =
-	"usage: quire run [--ram SIZE] [--swap SPEC] [--json FILE] [--quiet] [--] PROGRAM [ARG...]\n"
+	"usage: quire run [--ram SIZE] [--swap SPEC] [--json FILE] [--quiet] [--] "
+	"PROGRAM [ARG...]\n"
 	"\n"
-	"Runs PROGRAM on managed memory. Its heap and its large private mappings are paged by Quire:\n"
-	"at most SIZE of them is resident, the rest is compressed or written to a file.\n"
+	"Runs PROGRAM on managed memory. Its heap and its large private mappings are paged\n"
+	"by Quire: at most SIZE is resident, the rest is compressed or written to a file.\n"
 	"\n"
-	"  --ram SIZE   bound on resident managed memory: a number with K, M or G (default: no bound)\n"
+	"  --ram SIZE   bound on resident managed memory: a number with K, M or G\n"
+	"               (default: no bound)\n"
 	"  --swap SPEC  where pages go, fastest first: lz4[:CAP], zstd[:CAP], file:PATH[:SIZE],\n"
 	"               separated by commas (default: lz4)\n"
 	"  --json FILE  write the report as a JSON object\n"
@@ -36,9 +38,9 @@ struct request {
 
 static int bad_size(const char *option, const char *text, int why)
 {
-	const char *what = why == -ERANGE ? "too large"
-			   : why == -EDOM ? "must be more than zero"
-					  : "not a size: a number with K, M or G";
+	const char *what = why == -ERANGE ? "too large" :
+			   why == -EDOM   ? "must be more than zero" :
+					    "not a size: a number with K, M or G";
 
 	return tool_error("%s '%s': %s", option, text, what);
 }
@@ -140,17 +142,21 @@ static int check_machine(void)
 
 	host_probe(&p);
 	if (!p.syscall_user_dispatch)
-		return tool_error("this kernel (%s) has no Syscall User Dispatch: Linux 5.11 or later on "
-				  "x86-64 is needed", p.kernel);
+		return tool_error(
+			"this kernel (%s) has no Syscall User Dispatch: Linux 5.11 or later on "
+			"x86-64 is needed",
+			p.kernel);
 	if (p.uffd == -EPERM || p.uffd == -EACCES)
 		return tool_error("userfaultfd is not permitted: as root, run "
 				  "'sysctl vm.unprivileged_userfaultfd=1' (see quire info)");
 	if (p.uffd)
 		return tool_error("userfaultfd is not available (%s): a kernel with "
-				  "CONFIG_USERFAULTFD is needed", strerror(-p.uffd));
+				  "CONFIG_USERFAULTFD is needed",
+				  strerror(-p.uffd));
 	if (!p.has_sigbus || !p.has_wp)
-		return tool_error("this kernel's userfaultfd (%s) lacks %s: Linux 5.7 or later is needed",
-				  p.kernel, p.has_sigbus ? "write protection" : "SIGBUS mode");
+		return tool_error(
+			"this kernel's userfaultfd (%s) lacks %s: Linux 5.7 or later is needed",
+			p.kernel, p.has_sigbus ? "write protection" : "SIGBUS mode");
 	return 0;
 }
 
@@ -167,8 +173,10 @@ static int set_library(struct request *q)
 	strcpy(q->config.library, real);
 	free(real);
 	if (strpbrk(q->config.library, " :"))
-		return tool_error("'%s': a path with a space or colon cannot be preloaded: install Quire "
-				  "elsewhere", q->config.library);
+		return tool_error(
+			"'%s': a path with a space or colon cannot be preloaded: install Quire "
+			"elsewhere",
+			q->config.library);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /*
  * tool.h - the `quire` command: its subcommands and what they share.
  *
- * Invariants: a usage error is one line on standard error that names what is wrong, exit status 2; nothing
- * else is written where output is piped but what was asked for.
+ * Invariants: a usage error is one line on standard error that names what is wrong, exit status 2;
+ * nothing else is written where output is piped but what was asked for.
  * Locking: one thread; none.
  */
 #ifndef QUIRE_TOOL_TOOL_H
@@ -27,8 +27,8 @@ bool tool_find_part(const char *name, char *path, size_t size);
 
 /* ---- program.c ---- */
 /*
- * May this program be preloaded? 0, or the exit status with one line in msg. Scripts are followed to
- * their interpreters. `path` receives the file that PATH found.
+ * May this program be preloaded? 0, or the exit status with one line in msg. Scripts are followed
+ * to their interpreters. `path` receives the file that PATH found.
  */
 int tool_check_program(const char *name, char *path, size_t path_size, char *msg, size_t msg_size);
 

@@ -39,7 +39,8 @@ bad 2 "'extra'" info extra
 printf '#!/nonexistent/interpreter\n' >"$work/script"
 chmod 755 "$work/script"
 bad 126 "$work/script" run "$work/script"
-if printf 'int main(void) { return 0; }\n' | ${CC:-cc} -static -x c -o "$work/static" - 2>/dev/null; then
+printf 'int main(void) { return 0; }\n' >"$work/static.c"
+if ${CC:-cc} -static -o "$work/static" "$work/static.c" 2>/dev/null; then
 	bad 2 "statically linked" run "$work/static"
 fi
 

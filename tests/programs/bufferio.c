@@ -1,7 +1,8 @@
 /*
- * Reads and writes files, sockets and pipes straight from large allocations with every read and write
- * call there is, and checks each byte. Between calls it walks through ballast, so that under a small
- * limit the buffers are not resident when the kernel gets them. Prints the same natively and managed.
+ * Reads and writes files, sockets and pipes straight from large allocations with every read and
+ * write call there is, and checks each byte. Between calls it walks through ballast, so that under
+ * a small limit the buffers are not resident when the kernel gets them. Prints the same natively
+ * and managed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,8 +29,8 @@
 #include <unistd.h>
 
 #define BALLAST (24ul << 20)
-#define BIG (3ul << 20)
-#define PAGE 4096ul
+#define BIG     (3ul << 20)
+#define PAGE    4096ul
 
 static unsigned char *ballast, *out, *in;
 static int failures;
@@ -109,7 +110,8 @@ static int cut(struct iovec *v, unsigned char *b, size_t n, int most)
 static void files(void)
 {
 	int fd = scratch_file();
-	struct iovec *v = malloc(64 * sizeof(*v) + (1 << 20)); /* large enough to be managed itself */
+	struct iovec *v =
+		malloc(64 * sizeof(*v) + (1 << 20)); /* large enough to be managed itself */
 	int n;
 
 	fill(out, BIG, 1);
@@ -471,8 +473,8 @@ static void odds_and_ends(void)
 /* What is wrong natively is wrong in the same way. */
 static void errors(void)
 {
-	unsigned char *hole = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE,
-				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *hole =
+		mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	int fd = scratch_file(), p[2];
 
 	if (pipe(p))

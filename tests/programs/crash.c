@@ -1,6 +1,6 @@
 /*
- * Ends in the way that its argument says: exit codes, signals, bad accesses in allocated memory, with
- * and without a handler. How it ends must be the same natively and managed.
+ * Ends in the way that its argument says: exit codes, signals, bad accesses in allocated memory,
+ * with and without a handler. How it ends must be the same natively and managed.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -1,5 +1,6 @@
 /*
- * Memory calls: results, errors and bytes, printed so that a native and a managed run can be compared.
+ * Memory calls: results, errors and bytes, printed so that a native and a managed run can be
+ * compared.
  * Addresses are printed relative to the mapping that they belong to.
  */
 #define _GNU_SOURCE
@@ -15,8 +16,8 @@
 #include <unistd.h>
 
 #define PAGE 4096ul
-#define MIB (1ul << 20)
-#define RW (PROT_READ | PROT_WRITE)
+#define MIB  (1ul << 20)
+#define RW   (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
 static unsigned char *squeezer;
@@ -89,7 +90,8 @@ static void arguments(void)
 	say("mremap to nothing", mremap(p, PAGE, 0, 0) == MAP_FAILED ? -1 : 0);
 	say("mremap unaligned", mremap(p + 1, PAGE, PAGE, 0) == MAP_FAILED ? -1 : 0);
 	say("mmap nothing", mmap(NULL, 0, RW, ANON, -1, 0) == MAP_FAILED ? -1 : 0);
-	say("mmap bad fd", mmap(p, PAGE, RW, MAP_PRIVATE | MAP_FIXED, 999, 0) == MAP_FAILED ? -1 : 0);
+	say("mmap bad fd",
+	    mmap(p, PAGE, RW, MAP_PRIVATE | MAP_FIXED, 999, 0) == MAP_FAILED ? -1 : 0);
 	p[0] = 5; /* it is still there */
 	say("munmap", munmap(p, MIB));
 	say("munmap again", munmap(p, MIB));
@@ -109,26 +111,28 @@ static void holes(void)
 	say("msync over it", msync(p + 60 * PAGE, 10 * PAGE, MS_ASYNC));
 	say("mlock over it", mlock(p + 63 * PAGE, 2 * PAGE));
 	say("munlock", munlock(p + 63 * PAGE, PAGE));
-	say("mremap over it", mremap(p + 60 * PAGE, 10 * PAGE, 20 * PAGE, MREMAP_MAYMOVE) ==
-	    MAP_FAILED ? -1 : 0);
+	say("mremap over it",
+	    mremap(p + 60 * PAGE, 10 * PAGE, 20 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED ? -1 : 0);
 	printf("before %lu, zero %d, after %lu\n", sum(p, 62 * PAGE), p[63 * PAGE],
 	       sum(p + 68 * PAGE, 100 * PAGE));
 	say("refill", mmap(p + 64 * PAGE, 3 * PAGE, RW, ANON | MAP_FIXED, -1, 0) == p + 64 * PAGE);
 	printf("empty %d\n", p[65 * PAGE]);
-	say("occupied", mmap(p + 64 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) ==
-	    MAP_FAILED ? -1 : 0);
+	say("occupied",
+	    mmap(p + 64 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED ? -1 :
+											     0);
 	say("punch", munmap(p + 64 * PAGE, PAGE));
-	say("free", mmap(p + 64 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) ==
-	    p + 64 * PAGE);
+	say("free",
+	    mmap(p + 64 * PAGE, PAGE, RW, ANON | MAP_FIXED_NOREPLACE, -1, 0) == p + 64 * PAGE);
 	say("all", munmap(p, MIB));
 	free(vec);
 }
 
 static void advice(void)
 {
-	static const int all[] = { MADV_NORMAL, MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED, MADV_COLD,
-				   MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE,
-				   MADV_DONTDUMP, MADV_DODUMP };
+	static const int all[] = { MADV_NORMAL,        MADV_RANDOM,         MADV_SEQUENTIAL,
+				   MADV_WILLNEED,      MADV_COLD,           MADV_PAGEOUT,
+				   MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_DONTDUMP,
+				   MADV_DODUMP };
 	unsigned char *p = map(2 * MIB);
 
 	mark(p, 2 * MIB, 2);
@@ -164,8 +168,9 @@ static void moving(void)
 	say("old place", madvise(q, PAGE, MADV_NORMAL));
 	p = mremap(r + MIB, MIB, MIB, MREMAP_MAYMOVE | MREMAP_DONTUNMAP);
 	printf("left behind %d, bytes %lu, zero %d\n", p != MAP_FAILED, sum(p, MIB), r[MIB + 5]);
-	say("overlap", mremap(r, 2 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) ==
-	    MAP_FAILED ? -1 : 0);
+	say("overlap",
+	    mremap(r, 2 * MIB, 2 * MIB, MREMAP_MAYMOVE | MREMAP_FIXED, r + MIB) == MAP_FAILED ? -1 :
+												0);
 	munmap(p, MIB);
 	munmap(r, 8 * MIB);
 }
@@ -295,9 +300,9 @@ int main(void)
 		const char *name;
 		void (*run)(void);
 	} parts[] = {
-		{ "arguments", arguments }, { "holes", holes },	  { "advice", advice },
-		{ "moving", moving },	    { "files", files },	  { "forks", forks },
-		{ "heap", heap },	    { "many", many },	  { "executable", executable },
+		{ "arguments", arguments }, { "holes", holes }, { "advice", advice },
+		{ "moving", moving },       { "files", files }, { "forks", forks },
+		{ "heap", heap },           { "many", many },   { "executable", executable },
 	};
 
 	setvbuf(stdout, malloc(65536), _IOFBF, 65536);

@@ -18,10 +18,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
+#define PAGE    4096ul
+#define MIB     (1ul << 20)
 #define WORKERS 4
-#define ROUNDS 12
+#define ROUNDS  12
 
 extern char **environ;
 static const char *self;
@@ -98,7 +98,8 @@ static void spawned(void)
 	argv[3] = NULL;
 	expect("posix_spawn", posix_spawn(&pid, text, NULL, NULL, argv, environ), 0);
 	expect("spawned child", end_of(pid), 7);
-	expect("no such program", posix_spawn(&pid, "/nonexistent", NULL, NULL, argv, environ), ENOENT);
+	expect("no such program", posix_spawn(&pid, "/nonexistent", NULL, NULL, argv, environ),
+	       ENOENT);
 	pid = vfork();
 	if (!pid) {
 		execve(text, argv, environ);
@@ -285,9 +286,12 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 	} parts[] = {
-		{ "many threads", many_threads }, { "own stack", own_stack },
-		{ "waiting on words", waiting_on_words }, { "shell", shell },
-		{ "together", together }, { "environment", environment },
+		{ "many threads", many_threads },
+		{ "own stack", own_stack },
+		{ "waiting on words", waiting_on_words },
+		{ "shell", shell },
+		{ "together", together },
+		{ "environment", environment },
 		{ "descriptors", descriptors },
 	};
 

@@ -1,6 +1,7 @@
 /*
- * Signals against memory: handlers that touch evicted memory, a fast timer over everything, alternate
- * and coroutine stacks in allocated memory, jumps out of handlers, EINTR and restarts, masks.
+ * Signals against memory: handlers that touch evicted memory, a fast timer over everything,
+ * alternate and coroutine stacks in allocated memory, jumps out of handlers, EINTR and restarts,
+ * masks.
  * Prints the same natively and managed.
  */
 #define _GNU_SOURCE
@@ -22,7 +23,7 @@
 #include <unistd.h>
 
 #define BYTES (16ul << 20)
-#define PAGE 4096ul
+#define PAGE  4096ul
 #define STACK (256ul << 10)
 
 static unsigned char *memory;
@@ -320,7 +321,8 @@ static void on_info(int sig, siginfo_t *info, void *context)
 
 static void queued(void)
 {
-	struct sigaction a = { .sa_sigaction = on_info, .sa_flags = SA_SIGINFO | SA_RESETHAND }, now;
+	struct sigaction a = { .sa_sigaction = on_info, .sa_flags = SA_SIGINFO | SA_RESETHAND },
+			 now;
 	union sigval v = { .sival_int = 42 };
 	sigset_t set;
 
@@ -395,10 +397,14 @@ int main(void)
 		const char *name;
 		void (*run)(void);
 	} parts[] = {
-		{ "under a timer", under_a_timer }, { "alternate stack", alternate_stack },
-		{ "coroutines", coroutines },	    { "jumps", jumps },
-		{ "interrupted", interrupted },	    { "masks", masks },
-		{ "queued", queued },		    { "floating point", floating_point },
+		{ "under a timer", under_a_timer },
+		{ "alternate stack", alternate_stack },
+		{ "coroutines", coroutines },
+		{ "jumps", jumps },
+		{ "interrupted", interrupted },
+		{ "masks", masks },
+		{ "queued", queued },
+		{ "floating point", floating_point },
 		{ "cancellation", cancellation },
 	};
 
