@@ -20,7 +20,11 @@ struct sim_config sim_defaults(bool home, bool hw_ad)
 		.late_ppm = 20000,
 	};
 
-	cfg.caps |= home ? CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_AREA_PROTECT : CAP_HUGE | CAP_ZERO_PAGE;
+	/* Home as the host machine is, which has no page to share for zeroes. */
+	if (home)
+		cfg.caps |= CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_AREA_PROTECT;
+	else
+		cfg.caps |= CAP_HUGE | CAP_ZERO_PAGE;
 	cfg.caps |= hw_ad ? CAP_HW_AD : 0;
 	return cfg;
 }
