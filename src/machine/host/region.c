@@ -68,6 +68,9 @@ static int region_init(struct mspace *s, u64 bytes)
 	 * them. */
 	if (!err)
 		sys_madvise(start, bytes, MADV_NOHUGEPAGE);
+	/* A core dump would walk, and record, all of its terabytes. */
+	if (!err)
+		sys_madvise(start, bytes, MADV_DONTDUMP);
 	if (!err)
 		err = uffd_register(s->h, start, bytes);
 	if (err) {
