@@ -68,9 +68,8 @@ int tool_info(int argc, char **argv)
 	struct host_probe p;
 
 	if (argc > 1 && tool_is_help(argv[1])) {
-		puts("usage: quire info\n\nSays what this machine offers Quire, what is missing, and "
-		     "how to "
-		     "get it.\nThe exit status is 0 when `quire run` can work, else 1.");
+		puts("usage: quire info\n\nSays what this machine offers Quire, what is "
+		     "missing, and how to get it.\nThe exit status is 0 when `quire run` can work, else 1.");
 		return 0;
 	}
 	if (argc > 1)

@@ -57,8 +57,8 @@ cc1=$(${CC:-gcc} -print-prog-name=cc1 2>/dev/null)
 if [ -x "$cc1" ]; then
 	python3 -c '
 for i in range(250):
-    print("int f%d(int a,int b){int s=0;for(int i=0;i<a;i++){s+=i*b^%d;if(s%%7==%d)s-=b;" % (i, i, i % 7)
-          + "switch(s&3){case 0:s+=1;break;case 1:s^=b;break;default:s-=3;}}return s;}")' \
+    print("int f%d(int a,int b){int s=0;for(int i=0;i<a;i++){s+=i*b^%d;if(s%%7==%d)s-=b;"
+          % (i, i, i % 7) + "switch(s&3){case 0:s+=1;break;case 1:s^=b;break;default:s-=3;}}return s;}")' \
 		>"$work/big.c"
 	halves "cc1 -O2" "$cc1" -quiet -O2 -o - "$work/big.c"
 else
@@ -78,7 +78,8 @@ if __name__ == "__main__":
 
 export lines=$work/lines
 halves "a shell pipeline" bash -c '
-sort "$lines" | awk "{n[\$1 % 1000]++; s += \$1} END {for (i = 0; i < 1000; i++) print i, n[i]; print s}" |
+sort "$lines" | awk "{n[\$1 % 1000]++; s += \$1}
+		END {for (i = 0; i < 1000; i++) print i, n[i]; print s}" |
 	sort -n | tee >(wc -l >&2) | gzip -n | gzip -dc | md5sum'
 
 # redis: a benchmark, a background save under writes, and every key read back.
@@ -102,7 +103,8 @@ for i in range(20000):
 		timeout 60 redis-cli -p $port --pipe >"$dir/pipe"
 	grep -q 'errors: 0, replies: 20000' "$dir/pipe" || fail "redis: $(cat "$dir/pipe")"
 	timeout 20 redis-cli -p $port bgsave >/dev/null
-	timeout 60 redis-benchmark -p $port -q -n 10000 -r 10000 -d 300 -P 16 -t set >>"$dir/benchmark"
+	timeout 60 redis-benchmark -p $port -q -n 10000 -r 10000 -d 300 -P 16 -t set \
+		>>"$dir/benchmark"
 	for _ in $(seq 100); do
 		redis-cli -p $port info persistence | grep -q bgsave_in_progress:0 && break
 		sleep 0.2
