@@ -42,7 +42,7 @@ struct bench_row {
 struct bench_zram;
 
 struct bench {
-	bool quick, json, terminal, only_ours;
+	bool quick, json, terminal, only_ours, cpu_time;
 	unsigned rounds; /* 0: each group's own number */
 	u64 bytes;       /* of the area that is touched */
 	bool half_data;  /* the simple page contents instead of the heap-like ones */
@@ -124,8 +124,15 @@ const char *bench_last_line(char *text);
 bool bench_have(const char *program);
 void bench_sleep_ms(unsigned ms);
 double bench_now(void); /* seconds */
+/* --cpu: spans of work are measured in the time that processors spent on them. Set once. */
+extern bool bench_cpu_time;
+/* Seconds of this thread's work: like bench_now, or its processor time. */
+double bench_thread_now(void);
 
-/* n threads run fn(arg, i, n) from one moment on; returns the seconds until the last has ended. */
+/*
+ * n threads run fn(arg, i, n) from one moment on; returns the seconds until the last has ended, or
+ * with --cpu the longest time that one of them was at work.
+ */
 double bench_threads(unsigned n, void (*fn)(void *arg, unsigned i, unsigned n), void *arg);
 
 /* ---- memory.c: one interface to both sides' memory ---- */

@@ -107,7 +107,7 @@ static void measure_core(const struct bench *b, const struct bench_group *g, enu
 	if (side == SIDE_ALSO) { /* the zeroes alone, over as much memory as has been touched */
 		char *p = mmap(NULL, c.bytes, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-		double begin = bench_now();
+		double begin = bench_thread_now();
 
 		if (p == MAP_FAILED)
 			return;
@@ -115,17 +115,18 @@ static void measure_core(const struct bench *b, const struct bench_group *g, enu
 			memset(p + at, 0, PAGE_SIZE);
 			__asm__ volatile("" ::: "memory");
 		}
-		r->value[CORE_TOUCH] = (bench_now() - begin) * 1e9 / (double)(c.bytes / PAGE_SIZE);
+		r->value[CORE_TOUCH] =
+			(bench_thread_now() - begin) * 1e9 / (double)(c.bytes / PAGE_SIZE);
 		return;
 	}
 	for (unsigned pass = 0; pass < 2 && !err; pass++) {
 		err = core_map(&c);
 		for (int step = CORE_TOUCH; step <= CORE_UNMAP && !err; step++) {
-			double begin = bench_now();
+			double begin = bench_thread_now();
 
 			err = core_step(&c, step);
 			r->value[step] =
-				(bench_now() - begin) * 1e9 / (double)(c.bytes / PAGE_SIZE);
+				(bench_thread_now() - begin) * 1e9 / (double)(c.bytes / PAGE_SIZE);
 			if (step == CORE_DONTNEED && !err)
 				err = core_step(&c, CORE_TOUCH);
 		}

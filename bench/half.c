@@ -64,13 +64,13 @@ static void access_once(struct half *h, unsigned i, u64 random, bool write)
 static void random_accesses(struct half *h, unsigned i, bool write)
 {
 	u64 *rng = &h->thread[i].rng;
-	double start = bench_now(), begin = 0, now;
+	double start = bench_thread_now(), begin = 0, now;
 	u64 count = 0;
 
 	for (;;) {
 		for (unsigned k = 0; k < 64; k++)
 			access_once(h, i, next(rng), write);
-		now = bench_now();
+		now = bench_thread_now();
 		if (begin)
 			count += 64;
 		else if (now - start >= h->warm_s)

@@ -154,8 +154,9 @@ void bench_report_table(const struct bench *b, const struct bench_outcome *o, un
 	machine_text(&t);
 	printf("%s, %s, %u CPUs, %.1f GiB, huge pages: %s, load %.1f\n", t.kernel, t.cpu, b->cpus,
 	       t.memory_gib, t.thp, t.load);
-	printf("area %llu MiB%s; medians; ratio: quire / peer, round by round, with its range\n\n",
-	       (unsigned long long)b->bytes >> 20, b->quick ? " (--quick)" : "");
+	printf("area %llu MiB%s%s; medians; ratio: quire / peer of each round, and range\n\n",
+	       (unsigned long long)b->bytes >> 20, b->quick ? " (--quick)" : "",
+	       b->cpu_time ? ", processor time (--cpu)" : "");
 	printf("%-16s %10s %10s  %-10s %6s %-12s %s\n", "row", "quire", "peer", "unit", "ratio",
 	       "range", "reach");
 	for (unsigned k = 0; k < n; k++) {
@@ -263,9 +264,10 @@ void bench_report_json(const struct bench *b, const struct bench_outcome *o, uns
 	json_member("huge_pages", t.thp);
 	json_number("memory_gib", t.memory_gib);
 	json_number("load", t.load);
-	printf("}, \"area_bytes\": %llu, \"quick\": %s, \"data\": \"%s\",\n\"rows\": [",
+	printf("}, \"area_bytes\": %llu, \"quick\": %s, \"data\": \"%s\", \"clock\": \"%s\",\n"
+	       "\"rows\": [",
 	       (unsigned long long)b->bytes, b->quick ? "true" : "false",
-	       b->half_data ? "half" : "heap");
+	       b->half_data ? "half" : "heap", b->cpu_time ? "cpu" : "wall");
 	for (unsigned k = 0; k < n; k++)
 		for (unsigned i = 0; i < bench_rows(o[k].g); i++)
 			if (o[k].wanted[i]) {
