@@ -3,23 +3,6 @@
  */
 #include "space/space_internal.h"
 
-int spaces_create(struct quire *q)
-{
-	q->spaces = arena_zalloc(q->arena, sizeof(*q->spaces));
-	if (!q->spaces)
-		return -ENOMEM;
-	mutex_init(&q->spaces->lock, LOCK_SPACES);
-	list_init(&q->spaces->all);
-	return 0;
-}
-
-void spaces_destroy(struct quire *q)
-{
-	BUG_ON(!list_empty(&q->spaces->all));
-	arena_free(q->arena, q->spaces, sizeof(*q->spaces));
-	q->spaces = NULL;
-}
-
 /* The machine's trap: resolve one access of a user of this space. */
 static int space_trap(void *ctx, u64 va, u32 access)
 {
@@ -31,6 +14,24 @@ static int space_trap(void *ctx, u64 va, u32 access)
 	r = handle_fault(q, &s->fs, va, access);
 	gate_exit(&q->gate);
 	return r;
+}
+
+int spaces_create(struct quire *q)
+{
+	q->spaces = arena_zalloc(q->arena, sizeof(*q->spaces));
+	if (!q->spaces)
+		return -ENOMEM;
+	mutex_init(&q->spaces->lock, LOCK_SPACES);
+	list_init(&q->spaces->all);
+	q->machine->trap = space_trap;
+	return 0;
+}
+
+void spaces_destroy(struct quire *q)
+{
+	BUG_ON(!list_empty(&q->spaces->all));
+	arena_free(q->arena, q->spaces, sizeof(*q->spaces));
+	q->spaces = NULL;
 }
 
 int space_create(struct quire *q, unsigned cgroup, unsigned node, struct space **out)
@@ -47,7 +48,6 @@ int space_create(struct quire *q, unsigned cgroup, unsigned node, struct space *
 	err = pgtable_init(q, &s->fs.rs.pgt);
 	if (err)
 		goto out_space;
-	m->trap = space_trap;
 	err = m->ops->space_create(m, s->fs.rs.pgt.root, s, &s->ms, &usable);
 	if (err)
 		goto out_pgt;
