@@ -112,7 +112,18 @@ static void chain_link(struct anon_vma_chain *avc, struct vma *v, struct anon_vm
 	itree_insert(&av->tree, &avc->node);
 }
 
-/* LOCKING: space lock for reading: the neighbours' bounds and flags stand still. */
+/* LOCKING: space lock for reading: the neighbours' bounds and flags stand still. The owner's chain is read under the root lock: its anon_vma is
+ * published before the chain is linked. */
+static bool has_one_chain(struct vma *owner, struct anon_vma *av)
+{
+	bool one;
+
+	rwsem_read_lock(&av->root->rwsem);
+	one = owner->anon_chain.next == owner->anon_chain.prev;
+	rwsem_read_unlock(&av->root->rwsem);
+	return one;
+}
+
 static bool can_share(struct vma *below, struct vma *above, struct anon_vma *av)
 {
 	u64 ignore = VM_PROT_MASK;
@@ -121,7 +132,7 @@ static bool can_share(struct vma *below, struct vma *above, struct anon_vma *av)
 	return vma_end(below) == vma_start(above) &&
 	       !((vma_flags(below) ^ vma_flags(above)) & ~ignore) &&
 	       below->pgoff + ((vma_end(below) - vma_start(below)) >> PAGE_SHIFT) == above->pgoff &&
-	       owner->anon_chain.next == owner->anon_chain.prev;
+	       has_one_chain(owner, av);
 }
 
 int rmap_space_init(struct quire *q, struct rmap_space *rs)
