@@ -118,7 +118,7 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 	if ((vf & VM_LOCKED) && !(r->flags & UNMAP_IGNORE_MLOCK))
 		return false;
 	/* Memory that is protected against reading is not read by eviction. */
-	if (r->home && !(vf & VM_READ))
+	if (r->home && (!(vf & VM_READ) || (vf & VM_UNREADABLE)))
 		return false;
 	/* Pins are taken under the entry lock, which is held: none can come while the entries go. */
 	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && folio_maybe_pinned(f))

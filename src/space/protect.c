@@ -50,10 +50,10 @@ static void protect_table(struct quire *q, struct space *s, struct range r, u64 
 		e = pte_get_and_clear(p);
 		n = new_entry(q, e, vf);
 		pte_set(p, n);
-		if ((e & ~n) & (ENTRY_PRESENT | ENTRY_WRITE)) {
+		if (((e & ~n) & (ENTRY_PRESENT | ENTRY_WRITE)) || ((n & ~e) & ENTRY_NX)) {
 			flush.start = min(flush.start, va);
 			flush.end = va + PAGE_SIZE;
-			if ((e & ~n) & ENTRY_PRESENT)
+			if (((e & ~n) & ENTRY_PRESENT) || ((n & ~e) & ENTRY_NX))
 				flush.strength = FLUSH_NO_ACCESS;
 		}
 	}
@@ -77,21 +77,73 @@ static void protect_entries(struct quire *q, struct space *s, struct range r, u6
 	}
 }
 
+/*
+ * Home frames are read by eviction where the program reads them. Before reading is forbidden there, no page may be left that only the cache
+ * holds (its write failed; eviction would read it again), and none may begin to be evicted: the area is marked, which unmapping looks at
+ * under the entry lock, and the machine then waits for reads that have begun.
+ *
+ *   T1: protect(NONE)                   T2: eviction
+ *   mark the area                       read bracket
+ *   map what is only cached             entry lock: marked? leave it. else unmap
+ *   area_protect: waits for brackets    read the bytes, end of the bracket
+ */
+static int stop_reading(struct quire *q, struct space *s, struct vma *v, struct range r)
+{
+	a64_fetch_or(&v->flags, VM_UNREADABLE);
+	for (u64 va = r.start; va < r.end; va += PAGE_SIZE) {
+		struct ptdesc *desc;
+		pte_t *p = pt_pte_lock(&s->fs.rs.pgt, va, &desc);
+		u64 e;
+		int err;
+
+		if (!p) {
+			va = ALIGN_DOWN(va, PMD_SIZE) + PMD_SIZE - PAGE_SIZE;
+			continue;
+		}
+		e = pte_get(p);
+		pt_pte_unlock(desc);
+		if (!pte_is_swap(e))
+			continue;
+		err = fault_under_space_lock(q, &s->fs, v, va,
+					     ACCESS_READ | ACCESS_REMOTE | ACCESS_FORCE);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* The mark goes from whatever now covers r. S write. */
+static void clear_mark(struct space *s, struct range r)
+{
+	struct vma *v = vma_find_first(&s->fs.vmas, r.start);
+
+	for (; v && vma_start(v) < r.end; v = vma_next(&s->fs.vmas, v))
+		a64_fetch_and(&v->flags, ~(u64)VM_UNREADABLE);
+}
+
 /* One area, or the part of it in r; the cuts are made. S write. */
 static int protect_area(struct quire *q, struct space *s, struct vma *v, struct range r, u32 prot)
 {
 	struct machine *m = q->machine;
 	unsigned old = vma_flags(v) & VM_PROT_MASK;
 	u64 vf = (vma_flags(v) & ~(u64)VM_PROT_MASK) | prot;
-	int err;
+	struct range whole = { vma_start(v), vma_end(v) };
+	bool hides = machine_has(m, CAP_HOME) && (old & VM_READ) && !(prot & VM_READ);
+	int err = 0;
 
 	if (old == prot)
 		return 0;
 	vma_write_lock(v);
-	err = m->ops->area_protect(m, s->ms, r, old, prot);
-	if (err)
+	if (hides)
+		err = stop_reading(q, s, v, r);
+	if (!err)
+		err = m->ops->area_protect(m, s->ms, r, old, prot);
+	if (err) {
+		clear_mark(s, whole);
 		return err;
-	err = vma_change_flags(&s->fs.vmas, r, prot, VM_PROT_MASK & ~prot);
+	}
+	err = vma_change_flags(&s->fs.vmas, r, prot, (VM_PROT_MASK & ~prot) | VM_UNREADABLE);
+	clear_mark(s, whole);
 	if (err) {
 		/* Back to what the area still says; giving rights back may not need a new host mapping. */
 		WARN_ON(m->ops->area_protect(m, s->ms, r, prot, old));

@@ -54,6 +54,7 @@ enum vma_flag {
 				 remembered */
 	VM_ACCOUNT = BIT(13),
 	VM_MERGEABLE = BIT(14),
+	VM_UNREADABLE = BIT(16), /* on its way to be, during mprotect: eviction leaves it alone */
 };
 #define VM_PROT_MASK (VM_READ | VM_WRITE | VM_EXEC) /* same values as PROT_BITS_* */
 
