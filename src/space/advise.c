@@ -60,6 +60,18 @@ static int advise_flags(struct space *s, struct range r, const struct flag_advic
 
 /* ---- MADV_FREE ---- */
 
+/* Do the nr entries from p on map the folio, page by page? (mremap may have moved some of its pages elsewhere.) */
+static bool maps_whole(struct quire *q, struct folio *f, pte_t *p, u32 nr)
+{
+	for (u32 i = 0; i < nr; i++) {
+		u64 e = pte_get(p + i);
+
+		if (!entry_present(e) || entry_pfn(e) != folio_pfn(q, f) + i)
+			return false;
+	}
+	return folio_mapcount(f) == nr;
+}
+
 /* The pages of one folio at p, all of it: cleaned, to be dropped unless written again. LOCKING: entry lock. */
 static u32 free_folio(struct quire *q, struct space *s, struct folio *f, pte_t *p, u32 nr)
 {
@@ -113,8 +125,7 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 			continue;
 		f = phys_folio(q, entry_pfn(e));
 		nr = folio_nr(f);
-		if (entry_pfn(e) != folio_pfn(q, f) || va + nr * PAGE_SIZE > r.end ||
-		    folio_mapcount(f) != nr)
+		if (va + nr * PAGE_SIZE > r.end || !maps_whole(q, f, p, nr))
 			continue;
 		if (!free_folio(q, s, f, p, nr))
 			continue;
@@ -132,11 +143,13 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 
 /* ---- COLD, PAGEOUT ---- */
 
-/* References on folios mapped from *va on, at most GROUP; advances *va. */
+/* References on folios mapped from *va on, at most GROUP; advances *va. Their accessed bits go: they are not in use, says the program. No
+ * flush: a stale bit only makes a page look old a little early. */
 static u32 hold_folios(struct quire *q, struct space *s, u64 *va, u64 end, struct folio **out)
 {
 	struct ptdesc *desc;
 	pte_t *p = pt_pte_lock(&s->fs.rs.pgt, *va, &desc);
+	bool hw = machine_has(q->machine, CAP_HW_AD);
 	u32 n = 0;
 
 	if (!p) {
@@ -149,6 +162,8 @@ static u32 hold_folios(struct quire *q, struct space *s, u64 *va, u64 end, struc
 
 		if (!pte_present(e) || pte_special(e))
 			continue;
+		if (hw && pte_young(e))
+			a64_fetch_and(p, ~ENTRY_ACCESSED);
 		f = phys_folio(q, entry_pfn(e));
 		if (n && out[n - 1] == f)
 			continue;
@@ -224,8 +239,8 @@ static int advise_area(struct quire *q, struct space *s, struct vma *v, struct r
 		dontneed(q, s, r);
 		return 0;
 	}
-	if (advice != ADVISE_FREE)
-		lru_drain_all(q); /* pages just faulted in are still in batches */
+	/* Pages just faulted in are still in batches, which hold references. */
+	lru_drain_all(q);
 	for (u64 end; r.start < r.end; r.start = end) {
 		struct range part;
 
