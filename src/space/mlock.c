@@ -65,18 +65,24 @@ static int change(struct quire *q, struct space *s, u64 start, u64 size, bool lo
 	return err;
 }
 
-/* Fault in for an area of any protection: what may not be accessed is skipped, as mlock does. */
+/* Fault in for an area of any protection. As in Linux the area is locked all the same where that fails: what may not be accessed at all, or
+ * whose bytes are lost, is -ENOMEM, a want of memory -EAGAIN. */
 static int populate_locked(struct quire *q, struct space *s, struct range r)
 {
 	int err = space_populate(q, s, r, ACCESS_WRITE);
+	bool denied = false;
 
 	for (u64 va = r.start; err == -EACCES && va < r.end; va += PAGE_SIZE) {
 		int e = space_populate(q, s, mk_range(va, PAGE_SIZE), ACCESS_READ);
 
-		if (e && e != -EACCES)
-			return e;
+		if (e == -EACCES)
+			denied = true;
+		else if (e)
+			return e == -ENOMEM ? -EAGAIN : -ENOMEM;
 	}
-	return err == -EACCES ? 0 : err;
+	if (err && err != -EACCES)
+		return err == -ENOMEM ? -EAGAIN : -ENOMEM;
+	return denied ? -ENOMEM : 0;
 }
 
 int space_mlock(struct quire *q, struct space *s, u64 start, u64 size, bool onfault)
@@ -86,8 +92,7 @@ int space_mlock(struct quire *q, struct space *s, u64 start, u64 size, bool onfa
 	if (err || onfault || !size)
 		return err;
 	size += start & (PAGE_SIZE - 1);
-	err = populate_locked(q, s, mk_range(ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(size, PAGE_SIZE)));
-	return err ? -EAGAIN : 0;
+	return populate_locked(q, s, mk_range(ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(size, PAGE_SIZE)));
 }
 
 int space_munlock(struct quire *q, struct space *s, u64 start, u64 size)
