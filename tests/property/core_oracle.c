@@ -272,6 +272,7 @@ static int open_workers(struct run *run)
 	run->shared = base - (SHARED_PAGES + 8) * PAGE_SIZE;
 	rc = space_map(run->q, run->s, run->shared, SHARED_PAGES * PAGE_SIZE, 3, MAP_F_FIXED,
 		       &run->shared);
+	run->race = run->shared - (RACE_PAGES + 8) * PAGE_SIZE;
 	for (u32 t = 0; t < run->cfg.threads && !rc; t++) {
 		struct worker *w = calloc(1, sizeof(*w));
 

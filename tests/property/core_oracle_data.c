@@ -321,9 +321,16 @@ static void unpin(struct worker *w, struct pin *pin)
 void data_unpin(struct worker *w)
 {
 	struct pin *pin = &w->pin[rnd(w, NR_PINS)];
+	u64 va;
 
-	if (pin->n)
-		unpin(w, pin);
+	if (!pin->n)
+		return;
+	/* It must withstand this. What the call says depends on locks and holes: do_advise looks at
+	 * that. */
+	va = pin->slice->base + pin->first * PAGE_SIZE;
+	if (chance(w, 50))
+		(void)!space_advise(w->run->q, w->run->s, va, pin->n * PAGE_SIZE, ADVISE_PAGEOUT);
+	unpin(w, pin);
 }
 
 void data_unpin_all(struct worker *w)

@@ -23,6 +23,7 @@
 #define PIN_PAGES       4u
 #define SHARED_PAGES    8u
 #define SHARED_PER_PAGE 16u
+#define RACE_PAGES      64u
 #define MAX_WORKERS     16u
 
 struct page {
@@ -65,6 +66,7 @@ struct run {
 	u32 phase;
 	u64 limit;
 	u64 shared;  /* address of the counters */
+	u64 race;    /* address of the pages that all threads change */
 	u32 weights; /* sum over oracle_ops */
 	a32_t over;
 	a64_t wrong;
@@ -142,6 +144,9 @@ bool span_in_one_area(struct worker *w, struct span p);
 void span_resync(struct worker *w, struct span p);
 /* Only the locks (after operations that succeeded). */
 void span_resync_locks(struct worker *w, struct span p);
+
+/* core_oracle_race.c */
+void race_any(struct worker *w);
 
 /* core_oracle_data.c: loads, stores, comparisons, pins */
 int page_access(const struct page *p, bool write);

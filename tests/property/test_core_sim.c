@@ -10,7 +10,7 @@
 
 #include "core_oracle.h"
 
-#define OPS 130000
+#define OPS 250000
 
 static void run_one(void **state)
 {

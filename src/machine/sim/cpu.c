@@ -358,6 +358,7 @@ static int access_page(struct sim *sim, unsigned cpu, struct mspace *s, u64 va, 
 		if (rc)
 			return rc == DONE ? 0 : rc;
 		BUG_ON(tries > TRAPS_MAX);
+		sim_maybe_late(sim); /* what the trap is about may have changed by then */
 		rc = sim->m.trap(s->trap_ctx, va & PAGE_MASK,
 				 access | (tries ? ACCESS_SPURIOUS : 0));
 		if (rc)
@@ -451,6 +452,14 @@ static void flush_cpu(struct sim *sim, struct sim_cpu *c, struct mspace *s,
 	}
 }
 
+void sim_maybe_late(struct sim *sim)
+{
+	if (sim->cfg.late_ppm && sim_random(sim) % 1000000 < sim->cfg.late_ppm) {
+		a64_add(&sim->n.interrupts_late, 1);
+		sched_yield();
+	}
+}
+
 void sim_cpu_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r)
 {
 	/* The entries were changed before we ask, by an exchange, who may have read them. */
@@ -460,10 +469,7 @@ void sim_cpu_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r)
 		if (!(cpus & BIT(i)))
 			continue;
 		a64_add(&sim->n.interrupts, 1);
-		if (sim->cfg.late_ppm && sim_random(sim) % 1000000 < sim->cfg.late_ppm) {
-			a64_add(&sim->n.interrupts_late, 1);
-			sched_yield();
-		}
+		sim_maybe_late(sim);
 		/* Waits for the access in flight. */
 		pthread_mutex_lock(&sim->cpu[i].lock);
 		flush_cpu(sim, &sim->cpu[i], s, r);

@@ -68,6 +68,7 @@ void sim_frames_release(struct machine *m, u64 pfn, u32 nr)
 	struct sim *sim = sim_of(m);
 
 	a64_add(&sim->n.released, nr);
+	sim_maybe_late(sim);
 	if (is_plain(sim, pfn))
 		release_plain(sim, pfn, nr);
 	else

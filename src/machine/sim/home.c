@@ -180,6 +180,7 @@ void sim_home_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r
 
 	for (u64 va = max(r->start, s->usable.start), next; va < end; va = next) {
 		next = part_end(va, end);
+		sim_maybe_late(sim);
 		pthread_mutex_lock(shard_of(sim, va));
 		if (r->strength == FLUSH_NO_ACCESS)
 			drop_locked(sim, s, va, next);

@@ -58,7 +58,7 @@ struct sim_config {
 	u64 seed;
 	u32 evict_ppm;    /* chance that an access finds its TLB entry evicted */
 	u32 prefetch_ppm; /* chance that a fill brings a neighbour's translation too */
-	u32 late_ppm;     /* chance that an interrupt reaches its CPU late */
+	u32 late_ppm;     /* chance that an interrupt, a trap or a release comes late */
 	struct inject *inject;
 };
 

@@ -164,6 +164,8 @@ void sim_discard(void *addr, size_t bytes);
 int sim_cpus_create(struct sim *sim);
 void sim_cpus_destroy(struct sim *sim);
 void sim_cpu_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r);
+/* Sometimes lets others run first, for as long as the scheduler likes. */
+void sim_maybe_late(struct sim *sim);
 /* Count translations, of any space, to the frames [pfn, pfn + nr). */
 u64 sim_cpu_reaches(struct sim *sim, u64 pfn, u64 nr);
 void sim_cpu_forget_space(struct sim *sim, struct mspace *s);
