@@ -329,6 +329,8 @@ static void test_protection_waits_for_readers(void **state)
 	pthread_join(g.id, NULL);
 	assert_int_equal(g.err, 0);
 	fake.m->ops->read_begin(fake.m); /* open again */
+	assert_null(fake.m->ops->frame_window(fake.m, fake_va(3) >> PAGE_SHIFT));
+	assert_non_null(fake.m->ops->frame_window(fake.m, fake_va(8) >> PAGE_SHIFT));
 	fake.m->ops->read_end(fake.m);
 	assert_false(host_reading());
 }

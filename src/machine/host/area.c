@@ -30,6 +30,7 @@ static int restore_foreign(struct mspace *s, u64 start, u64 end)
 	if (at < 0)
 		return (int)at;
 	sys_madvise(start, end - start, MADV_NOHUGEPAGE); /* fails only where there are none */
+	sys_madvise(start, end - start, MADV_DONTDUMP);
 	err = uffd_register(s->h, start, end - start);
 	if (err) /* unmanaged: nobody may use it, and it must not look like memory */
 		native_syscall(SYS_mprotect, start, end - start, (long)PROT_NONE);
@@ -103,6 +104,30 @@ static int map_foreign(struct mspace *s, struct range r)
 	return 0;
 }
 
+/*
+ * The frame's address, or NULL when its area may not be read now. Inside a bracket the answer stays
+ * true, because area_protect waits for the bracket.
+ */
+void *host_frame_window(struct machine *m, u64 pfn)
+{
+	u64 va = pfn << PAGE_SHIFT;
+	struct mspace *s = host_space_at(host_of(m), va);
+	bool readable = true;
+
+	if (likely(!s || !a32_read_acquire(&s->any_ext)))
+		return (void *)(uintptr_t)va;
+	mutex_lock(&s->lock);
+	{
+		struct extent *e = extent_find(s, va);
+
+		/* What may be written may be read on this processor. */
+		if (e && e->start <= va)
+			readable = e->prot & PROT_RW;
+	}
+	mutex_unlock(&s->lock);
+	return readable ? (void *)(uintptr_t)va : NULL;
+}
+
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
 {
 	int err;
@@ -116,6 +141,7 @@ int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned 
 		err = map_foreign(s, r);
 	else if (!err && prot != PROT_RW)
 		err = reprotect(s, r, PROT_RW, prot);
+	extent_publish(s);
 	mutex_unlock(&s->lock);
 	return err ? -ENOMEM : 0;
 }
@@ -133,20 +159,34 @@ int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsig
 		host_readers_stop(h);
 	mutex_lock(&s->lock);
 	err = reprotect(s, r, old_prot, prot);
+	extent_publish(s);
 	mutex_unlock(&s->lock);
 	if (readers)
 		host_readers_go(h);
 	return err;
 }
 
+/*
+ * A core thread may still be reading a frame of an area that goes (evicting what was unmapped under
+ * it), and such a read puts a page of zeroes there, which anybody could see where there is no area
+ * any more.
+ * Brackets that open later do not concern these pages: nothing maps them. So it is enough to wait
+ * for those that are open now, and mostly there are none.
+ */
 void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot)
 {
-	(void)m;
+	struct host *h = host_of(m);
+
 	(void)prot; /* the extents know better */
+	if (host_readers_any(h)) {
+		host_readers_stop(h);
+		host_readers_go(h);
+	}
 	mutex_lock(&s->lock);
 	host_drop(s, page_of(s, r.start), page_of(s, r.end));
 	/* A failure is not lost: the extents keep it, and area_map tries again. */
 	if (make_plain(s, r))
 		a64_add(&s->h->count.mappings_refused, 1);
+	extent_publish(s);
 	mutex_unlock(&s->lock);
 }

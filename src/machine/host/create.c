@@ -9,12 +9,6 @@
 /* Host mappings left to the rest of the process. */
 #define MAPPINGS_REST 2048u
 
-static void *host_frame_window(struct machine *m, u64 pfn)
-{
-	(void)m;
-	return (void *)(uintptr_t)(pfn << PAGE_SHIFT);
-}
-
 static void host_sync_lockless_walkers(struct machine *m)
 {
 	(void)m;

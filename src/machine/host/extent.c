@@ -73,41 +73,42 @@ static u32 compose(const struct mspace *s, u32 *from, u32 *to, struct range r, u
 	return n;
 }
 
+/* The array's [from, to) becomes the n given ones. */
+static void replace(struct mspace *s, u32 from, u32 to, const struct extent *new, u32 n)
+{
+	memmove(&s->ext[from + n], &s->ext[to], (s->nr_ext - to) * sizeof(s->ext[0]));
+	memcpy(&s->ext[from], new, n * sizeof(new[0]));
+	s->nr_ext = s->nr_ext - (to - from) + n;
+}
+
 int extent_set(struct mspace *s, struct range r, u32 prot)
 {
-	struct extent new[3];
-	u32 from = extent_index(s, r.start), to = from, n, before, after, nr_new;
+	struct extent new[3], old[3];
+	u32 from = extent_index(s, r.start), to = from, n, before, after;
 
 	lock_assert_held(&s->lock);
 	while (to < s->nr_ext && s->ext[to].start < r.end)
 		to++;
 	n = compose(s, &from, &to, r, prot, new);
-	nr_new = s->nr_ext - (to - from) + n;
-	if (nr_new > s->cap_ext)
+	if (s->nr_ext - (to - from) + n > s->cap_ext)
 		return -ENOMEM;
 	before = mappings_of(s, from, to + 1) + tail_mapping(s);
-	{
-		struct extent old[3];
-		u32 nr_old = to - from, keep = min(nr_old, 3u);
-		bool grows;
-
-		/* More extents go away than come: never over the limit, so the old ones need not be
-		 * kept. */
-		memcpy(old, &s->ext[from], keep * sizeof(old[0]));
-		memmove(&s->ext[from + n], &s->ext[to], (s->nr_ext - to) * sizeof(s->ext[0]));
-		memcpy(&s->ext[from], new, n * sizeof(new[0]));
-		s->nr_ext = nr_new;
-		after = mappings_of(s, from, from + n + 1) + tail_mapping(s);
-		grows = after > before;
-		if (!grows || s->nr_mappings + after - before <= s->h->max_mappings) {
-			s->nr_mappings = s->nr_mappings + after - before;
-			return 0;
-		}
-		BUG_ON(nr_old > 3);
-		memmove(&s->ext[from + nr_old], &s->ext[from + n],
-			(s->nr_ext - from - n) * sizeof(s->ext[0]));
-		memcpy(&s->ext[from], old, nr_old * sizeof(old[0]));
-		s->nr_ext = nr_new - n + nr_old;
+	memcpy(old, &s->ext[from], min(to - from, 3u) * sizeof(old[0]));
+	replace(s, from, to, new, n);
+	after = mappings_of(s, from, from + n + 1) + tail_mapping(s);
+	if (after > before && s->nr_mappings + after - before > s->h->max_mappings) {
+		/* Where more than three go, no more than three come: that never grows. */
+		BUG_ON(to - from > 3);
+		replace(s, from, from + n, old, to - from);
 		return -ENOMEM;
 	}
+	s->nr_mappings = s->nr_mappings + after - before;
+	if (s->nr_ext)
+		a32_set_release(&s->any_ext, 1);
+	return 0;
+}
+
+void extent_publish(struct mspace *s)
+{
+	a32_set_release(&s->any_ext, s->nr_ext != 0);
 }

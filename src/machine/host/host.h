@@ -24,7 +24,9 @@
  *    still known to be readable): area_protect waits for brackets that are open, but a bracket
  *    that opens after an area became PROT_NONE finds its pages unreadable. Nothing that
  *    area_protect's caller holds (the space lock, an area's lock) may be waited for between
- *    read_begin and read_end.
+ *    read_begin and read_end. frame_window says NULL for a page whose area may not be read now
+ *    (one that was unmapped before the protection came and is still to be written out): it stays
+ *    where it is. Inside a bracket the answer stays true.
  *
  * Locking: see machine.h; create and host_forked_child run while one thread uses the machine; all
  * else is free to run concurrently.

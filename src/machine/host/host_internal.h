@@ -68,6 +68,7 @@ struct mspace {
 	struct mutex lock;
 	struct extent *ext; /* (C) array, elements (M): sorted, disjoint, coalesced */
 	u32 nr_ext;         /* (M) */
+	a32_t any_ext;      /* 0: the region is plain, and the kernel has been told so */
 	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
 	aptr_t next;        /* (A) in host.spaces */
@@ -225,6 +226,7 @@ void host_space_destroy(struct machine *m, struct mspace *s);
 int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u64 end));
 
 /* ---- area.c ---- */
+void *host_frame_window(struct machine *m, u64 pfn);
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		      unsigned prot);
@@ -234,6 +236,8 @@ void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsign
 /* Replace what [r.start, r.end) is by `prot` (PROT_RW: nothing special). -ENOMEM: too many
  * mappings. */
 int must_check extent_set(struct mspace *s, struct range r, u32 prot);
+/* The kernel has been told, too: lock-free look-ups may rely on it. */
+void extent_publish(struct mspace *s);
 /* The first extent that ends above va, or NULL. */
 struct extent *extent_find(struct mspace *s, u64 va);
 
@@ -243,6 +247,7 @@ void host_read_end(struct machine *m);
 /* No bracket is open and none opens until host_readers_go. */
 void host_readers_stop(struct host *h);
 void host_readers_go(struct host *h);
+bool host_readers_any(struct host *h);
 bool host_reading(void);
 
 /* ---- stage.c ---- */

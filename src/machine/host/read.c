@@ -98,6 +98,14 @@ void host_readers_stop(struct host *h)
 		}
 }
 
+bool host_readers_any(struct host *h)
+{
+	for (u32 slot = 0; slot < MAX_CPUS; slot++)
+		if (a32_read_acquire(&h->readers[slot].readers))
+			return true;
+	return false;
+}
+
 void host_readers_go(struct host *h)
 {
 	if (a32_xchg(&h->barrier, 0) == 2)
