@@ -55,7 +55,8 @@ expect_usage --data noise
 # ---- every row ----
 
 status=0
-"$quire" bench --quick --json "${groups[@]+"${groups[@]}"}" >"$work/all.json" 2>"$work/err" || status=$?
+"$quire" bench --quick --json "${groups[@]+"${groups[@]}"}" >"$work/all.json" \
+  2>"$work/err" || status=$?
 [ "$status" = 0 ] || fail "bench --quick --json: exit status $status"
 [ ! -s "$work/err" ] || fail "messages on a pipe: $(head -3 "$work/err")"
 
@@ -137,7 +138,8 @@ interrupt() { # signal, expected exit status
   # A shell starts background commands with SIGINT ignored; python restores it.
   python3 -c 'import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execv(sys.argv[1], sys.argv[1:])' "$quire" bench --quick --rounds 31 half >"$work/out" 2>"$work/err" &
+os.execv(sys.argv[1], sys.argv[1:])' "$quire" bench --quick --rounds 31 half \
+    >"$work/out" 2>"$work/err" &
   bench_pid=$!
   for i in $(seq 100); do
     group=$(group_of "$bench_pid")
