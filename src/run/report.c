@@ -209,6 +209,11 @@ static void report_json(const struct quire_stats *s, int status)
 #define FIELD(name) add(&t, ",\n \"" #name "\": %llu", LLU(s->name));
 	FIELDS(FIELD)
 #undef FIELD
+	/* Where the managed addresses are, for whoever wants to count in /proc/PID/smaps. */
+	add(&t, ",\n \"region_start\": %llu,\n \"region_bytes\": %llu", LLU(run.lo), LLU(run.size));
+	if (run.heap)
+		add(&t, ",\n \"heap_region_start\": %llu,\n \"heap_region_bytes\": %llu",
+		    LLU(run.heap_lo), LLU(run.heap_size));
 	add(&t, ",\n \"stores\": [");
 	for (unsigned i = 0; !quire_store_get(run.q, i, &st); i++) {
 		add(&t, "%s\n  {\"name\": ", i ? "," : "");
