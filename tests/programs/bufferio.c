@@ -4,7 +4,9 @@
  * a small limit the buffers are not resident when the kernel gets them. Prints the same natively
  * and managed.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -424,7 +426,7 @@ static void odds_and_ends(void)
 	strcpy(path, "/tmp/bufferio-dir.XXXXXX");
 	squeeze();
 	expect("mkdtemp", mkdtemp(path) == path, 1);
-	snprintf(other, 4096, "%s/file", path);
+	strcpy(stpcpy(other, path), "/file");
 	squeeze();
 	fd = open(other, O_RDWR | O_CREAT, 0600);
 	expect("open", fd >= 0, 1);
@@ -436,7 +438,7 @@ static void odds_and_ends(void)
 	expect("access", access(other, R_OK), 0);
 	squeeze();
 	expect("statfs", statfs(path, fs), 0);
-	snprintf(page, 4096, "%s/link", path);
+	strcpy(stpcpy(page, path), "/link");
 	squeeze();
 	expect("symlink", symlink(other, page), 0);
 	squeeze();

@@ -2,7 +2,9 @@
  * Ends in the way that its argument says: exit codes, signals, bad accesses in allocated memory,
  * with and without a handler. How it ends must be the same natively and managed.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,6 +13,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* Volatile, so that the compiler does not see where it points. */
+static int *volatile nowhere = (int *)8;
 
 #define BYTES (8ul << 20)
 
@@ -76,7 +81,7 @@ static void handled(void)
 	munmap(map, 8192);
 	try_access(0, (1 << 20) + 100);
 	if (!sigsetjmp(jump, 1))
-		*(volatile int *)8 = 1;
+		*nowhere = 1;
 	if (!sigsetjmp(jump, 1))
 		kill(getpid(), SIGSEGV);
 	printf("alive\n");
@@ -128,7 +133,7 @@ int main(int argc, char **argv)
 		catch_faults();
 		sigfillset(&all);
 		sigprocmask(SIG_SETMASK, &all, NULL);
-		*(volatile int *)8 = 1;
+		*nowhere = 1;
 	}
 	if (!strcmp(how, "bus"))
 		kill(getpid(), SIGBUS);

@@ -3,7 +3,9 @@
  * compared.
  * Addresses are printed relative to the mapping that they belong to.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -2,7 +2,9 @@
  * Threads, forks, vforks, spawned and executed programs at the same time, all with allocated memory
  * under pressure. Prints the same natively and managed.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

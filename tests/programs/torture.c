@@ -4,7 +4,9 @@
  * masks.
  * Prints the same natively and managed.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
