@@ -234,17 +234,33 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct target 
 	return 0;
 }
 
-/* The charge follows the bytes: never counted twice, never over the limit for it. A live folio has paid for its frame. */
-static void move_charge(struct mover *m, struct folio *f, struct target *t)
+/*
+ * The old folio after its pages [first, first + n) have moved: unlocked, our reference and the entries' dropped. A live target has paid for its
+ * frame. A new one takes over the charge when the old folio goes with this; as long as others keep it, its frames are in use (and a fault may
+ * map them again), so that both are charged.
+ */
+static void leave_source(struct mover *m, struct folio *f, struct target *t)
 {
-	if (t->live)
-		return;
-	folio_set_charge(t->f, f->charge);
-	/* The old folio returns its whole charge when its last reference goes; what has moved out of it must be covered. */
-	if (t->n == folio_nr(f))
+	u32 isolated = lru_isolate(m->q, f);
+	struct list dead;
+
+	if (!t->live && t->n == folio_nr(f) && folio_freeze(f, 1 + t->n + isolated)) {
+		folio_set_charge(t->f, f->charge);
 		folio_set_charge(f, 0);
-	else
-		cgroup_force_charge(m->q, t->f->charge, t->n);
+		folio_unlock(f);
+		list_init(&dead);
+		list_add_tail(&f->lru, &dead);
+		phys_free_frozen_list(m->q, &dead);
+		return;
+	}
+	if (!t->live) {
+		folio_set_charge(t->f, f->charge);
+		cgroup_force_charge(m->q, f->charge, t->n);
+	}
+	folio_unlock(f);
+	if (isolated)
+		lru_putback(m->q, f);
+	folio_put_nr(m->q, f, 1 + t->n);
 }
 
 static void release_target(struct mover *m, struct folio *f, struct target *t, bool used)
@@ -301,13 +317,20 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 			r = take_over(m, f, first, &t, src, dst);
 		unlock_both(m);
 	}
-	if (!r)
-		move_charge(m, f, &t);
-	release_target(m, f, &t, !r);
-	folio_unlock(f);
-	folio_put_nr(m->q, f, r ? 1 : 1 + t.n);
-	if (r)
+	if (r) {
+		release_target(m, f, &t, false);
+		folio_unlock(f);
+		folio_put(m->q, f);
 		return wait_for_target(m, r);
+	}
+	if (t.f != f) {
+		leave_source(m, f, &t);
+		release_target(m, NULL, &t, true);
+	} else {
+		release_target(m, f, &t, true);
+		folio_unlock(f);
+		folio_put_nr(m->q, f, 1 + t.n);
+	}
 	m->fruitless = 0;
 	return (int)t.n;
 }
