@@ -1,6 +1,7 @@
 /*
- * core_env.h - a whole core on the simulated machine, one space, pages with known contents: for tests
- * of the folders from rmap to space, on plain and home frames, with A/D bits by hardware or software.
+ * core_env.h - a whole core on the simulated machine, one space, pages with known contents: for
+ * tests of the folders from rmap to space, on plain and home frames, with A/D bits by hardware or
+ * software.
  *
  * Invariant: env_close requires that nothing is broken, nothing leaks, and no violation was seen.
  * Locking: set up and taken down by one thread.
@@ -19,8 +20,8 @@
 #include "machine/sim/sim.h"
 #include "space/space.h"
 
-#define RW (PROT_BITS_READ | PROT_BITS_WRITE)
-#define PG(n) ((u64)(n) * PAGE_SIZE)
+#define RW    (PROT_BITS_READ | PROT_BITS_WRITE)
+#define PG(n) ((u64)(n)*PAGE_SIZE)
 
 struct env {
 	bool home, hw;
@@ -152,13 +153,14 @@ static inline void env_pageout(struct env *e, u64 va, u64 pages)
 	assert_int_equal(space_advise(e->q, e->s, va, PG(pages), ADVISE_PAGEOUT), 0);
 }
 
-/* One test function for each kind of machine: bit 0 home frames, bit 1 accessed and dirty bits by hardware. */
-#define FOR_EACH_KIND(fn)               \
-	static void fn##_all(void **st) \
-	{                               \
-		(void)st;               \
+/* One test function for each kind of machine: bit 0 home frames, bit 1 accessed and dirty bits by
+ * hardware. */
+#define FOR_EACH_KIND(fn)                   \
+	static void fn##_all(void **st)     \
+	{                                   \
+		(void)st;                   \
 		for (u32 k = 0; k < 4; k++) \
-			fn(k);          \
+			fn(k);              \
 	}
 
 #endif

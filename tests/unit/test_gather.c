@@ -32,8 +32,8 @@ static void test_pairs(void **st)
 	for (u32 i = 0; i < 1500; i++) {
 		u32 order = i % 3 ? 2 : 0;
 
-		assert_false(gather_folio_pages(&g, new_folio(&e, order, 1u << order),
-						1u << order, false));
+		assert_false(gather_folio_pages(&g, new_folio(&e, order, 1u << order), 1u << order,
+						false));
 		pages += 1u << order;
 		want += order ? 2 : 1;
 	}
@@ -88,7 +88,8 @@ static void test_full(void **st)
 	env_close(&e);
 }
 
-/* Delayed removals are all done before the entry lock goes, also when batches of an earlier round are left over. */
+/* Delayed removals are all done before the entry lock goes, also when batches of an earlier round
+ * are left over. */
 static void test_delayed(void **st)
 {
 	struct folio *f[GATHER_BATCH_SLOTS * 3];

@@ -79,7 +79,8 @@ static void refusals(u32 kind)
 	va = env_map(&e, 16, RW, 0);
 	env_write(&e, va, 16, 4);
 	assert_int_equal(pin_pages(e.q, &e.s->fs, (struct range){ va + PG(4), va + PG(8) },
-				   ACCESS_WRITE, pages), 4);
+				   ACCESS_WRITE, pages),
+			 4);
 	env_pageout(&e, va, 16);
 	for (u32 i = 4; i < 8; i++)
 		assert_true(pte_present(env_entry(&e, va + PG(i))));
@@ -114,8 +115,8 @@ static void pin_dirties(u32 kind)
 	env_write(&e, va, 1, 5);
 	env_pageout(&e, va, 1);
 	env_expect(&e, va, 1, 5, 0);
-	assert_int_equal(pin_pages(e.q, &e.s->fs, (struct range){ va, va + PG(1) }, ACCESS_WRITE,
-				   &page), 1);
+	assert_int_equal(
+		pin_pages(e.q, &e.s->fs, (struct range){ va, va + PG(1) }, ACCESS_WRITE, &page), 1);
 	if (!e.home)
 		memset(e.m->ops->frame_window(e.m, folio_pfn(e.q, page)), 0x5a, 8);
 	else
@@ -172,9 +173,12 @@ FOR_EACH_KIND(corrupt)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(evicts_and_returns_all), cmocka_unit_test(under_limit_all),
-		cmocka_unit_test(stores_full_all),	  cmocka_unit_test(refusals_all),
-		cmocka_unit_test(pin_dirties_all),	  cmocka_unit_test(lazyfree_all),
+		cmocka_unit_test(evicts_and_returns_all),
+		cmocka_unit_test(under_limit_all),
+		cmocka_unit_test(stores_full_all),
+		cmocka_unit_test(refusals_all),
+		cmocka_unit_test(pin_dirties_all),
+		cmocka_unit_test(lazyfree_all),
 		cmocka_unit_test(corrupt_all),
 	};
 

@@ -1,16 +1,17 @@
 /*
- * Threads against each other on the same few pages: faults, MADV_DONTNEED, MADV_FREE, eviction, protect, unmap and map anew, mremap away
- * and back, pins, spaces that come and go. What counts is what the machine and the checker say; contents are checked as far as
- * they can be known: a page holds zero or a word that somebody stored there. Locking: each thread is one simulated CPU.
+ * Threads against each other on the same few pages: faults, MADV_DONTNEED, MADV_FREE, eviction,
+ * protect, unmap and map anew, mremap away and back, pins, spaces that come and go. What counts is
+ * what the machine and the checker say; contents are checked as far as they can be known: a page
+ * holds zero or a word that somebody stored there. Locking: each thread is one simulated CPU.
  */
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "core_env.h"
 
-#define PAGES 24u
+#define PAGES   24u
 #define THREADS 5u
-#define MAGIC 0xabcd000000000000ull
+#define MAGIC   0xabcd000000000000ull
 
 struct hammer {
 	struct env e;

@@ -1,24 +1,25 @@
-/* Every allocation and every call of the machine and the stores fails in turn, under map, touch, evict, protect, remap, unmap: what was
- * refused can be done again, contents are intact, nothing is broken, nothing leaks. */
+/* Every allocation and every call of the machine and the stores fails in turn, under map, touch,
+ * evict, protect, remap, unmap: what was refused can be done again, contents are intact, nothing is
+ * broken, nothing leaks. */
 #include "core_env.h"
 
 #define MAYMOVE 1u
-#define FIXED 2u
-#define PAGES 40u
+#define FIXED   2u
+#define PAGES   40u
 
 static const enum inject_point points[] = {
-	INJECT_ARENA,	    INJECT_FRAME,      INJECT_CHARGE,  INJECT_TABLE,
-	INJECT_SLOT,	    INJECT_STORE_WRITE, INJECT_STORE_READ, INJECT_ENTRIES,
-	INJECT_FOLIO_TRYLOCK, INJECT_PIN,       INJECT_MACHINE_CALL,
+	INJECT_ARENA,         INJECT_FRAME,       INJECT_CHARGE,       INJECT_TABLE,
+	INJECT_SLOT,          INJECT_STORE_WRITE, INJECT_STORE_READ,   INJECT_ENTRIES,
+	INJECT_FOLIO_TRYLOCK, INJECT_PIN,         INJECT_MACHINE_CALL,
 };
 
 /* Once more without a failure: the point fires only once. */
-#define RETRY(call)                                \
-	do {                                       \
-		int rc_ = (call);                  \
-		if (rc_)                           \
-			rc_ = (call);              \
-		assert_int_equal(rc_, 0);          \
+#define RETRY(call)                       \
+	do {                              \
+		int rc_ = (call);         \
+		if (rc_)                  \
+			rc_ = (call);     \
+		assert_int_equal(rc_, 0); \
 	} while (0)
 
 static void write_all(struct env *e, u64 va, u64 pages, u64 tag)
@@ -61,7 +62,8 @@ static void one_round(struct env *e, u64 tag)
 	RETRY(space_remap(e->q, e->s, to, PG(PAGES * 2), PG(PAGES * 2), MAYMOVE | FIXED, va, &at));
 	RETRY(space_remap(e->q, e->s, va + PG(10), PG(20), PG(20), MAYMOVE | FIXED, to, &at));
 	RETRY(space_remap(e->q, e->s, to, PG(20), PG(20), MAYMOVE | FIXED, va + PG(10), &at));
-	/* Last: a merge that is given up for want of memory leaves areas over which mremap refuses to go. */
+	/* Last: a merge that is given up for want of memory leaves areas over which mremap refuses
+	 * to go. */
 	RETRY(space_protect(e->q, e->s, va + PG(8), PG(8), PROT_BITS_READ));
 	RETRY(space_protect(e->q, e->s, va + PG(4), PG(20), 0));
 	RETRY(space_protect(e->q, e->s, va, PG(PAGES * 2), RW));
@@ -152,8 +154,8 @@ static void test_create(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_create),	 cmocka_unit_test(test_plain_sw),
-		cmocka_unit_test(test_home_sw),	 cmocka_unit_test(test_plain_hw),
+		cmocka_unit_test(test_create),       cmocka_unit_test(test_plain_sw),
+		cmocka_unit_test(test_home_sw),      cmocka_unit_test(test_plain_hw),
 		cmocka_unit_test(test_home_limited),
 	};
 

@@ -1,8 +1,9 @@
-/* Operations of a space with contents: remap, protect, advice, mlock, mincore, splits and merges. */
+/* Operations of a space with contents: remap, protect, advice, mlock, mincore, splits and merges.
+ */
 #include "core_env.h"
 
-#define MAYMOVE 1u
-#define FIXED 2u
+#define MAYMOVE   1u
+#define FIXED     2u
 #define DONTUNMAP 4u
 
 static u32 areas(struct env *e)
@@ -37,7 +38,8 @@ static void resize(u32 kind)
 }
 FOR_EACH_KIND(resize)
 
-/* Some pages in memory, some in the store, some in neither; moved, and back again onto frames of folios that live on. */
+/* Some pages in memory, some in the store, some in neither; moved, and back again onto frames of
+ * folios that live on. */
 static void move_back_and_forth(u32 kind)
 {
 	struct env e;
@@ -50,14 +52,16 @@ static void move_back_and_forth(u32 kind)
 	env_write(&e, va, 40, 2);
 	env_pageout(&e, va + PG(20), 10);
 	for (u32 round = 0; round < 4; round++) {
-		assert_int_equal(space_remap(e.q, e.s, va + PG(5), PG(30), PG(30), MAYMOVE | FIXED,
-					     to, &at), 0);
+		assert_int_equal(
+			space_remap(e.q, e.s, va + PG(5), PG(30), PG(30), MAYMOVE | FIXED, to, &at),
+			0);
 		assert_int_equal(env_load(&e, va + PG(5)), -EFAULT);
 		if (round & 1)
 			env_pageout(&e, to, 11);
 		env_check(&e);
-		assert_int_equal(space_remap(e.q, e.s, to, PG(30), PG(30), MAYMOVE | FIXED,
-					     va + PG(5), &at), 0);
+		assert_int_equal(
+			space_remap(e.q, e.s, to, PG(30), PG(30), MAYMOVE | FIXED, va + PG(5), &at),
+			0);
 		env_check(&e);
 		if (round >= 2)
 			env_expect(&e, va, 40, 2, 0);
@@ -68,7 +72,8 @@ static void move_back_and_forth(u32 kind)
 }
 FOR_EACH_KIND(move_back_and_forth)
 
-/* A pinned page keeps its folio whole; a move onto another frame of that folio must not wait for the pin. */
+/* A pinned page keeps its folio whole; a move onto another frame of that folio must not wait for
+ * the pin. */
 static void move_beside_pin(u32 kind)
 {
 	struct folio *page;
@@ -82,9 +87,10 @@ static void move_beside_pin(u32 kind)
 	to = env_map(&e, 64, RW, 0);
 	env_write(&e, to, 8, 4);
 	env_pageout(&e, to, 4);
-	assert_int_equal(pin_pages(e.q, &e.s->fs, (struct range){ va, va + PG(1) }, ACCESS_WRITE,
-				   &page), 1);
-	assert_int_equal(space_remap(e.q, e.s, to, PG(8), PG(8), MAYMOVE | FIXED, va + PG(1), &at), 0);
+	assert_int_equal(
+		pin_pages(e.q, &e.s->fs, (struct range){ va, va + PG(1) }, ACCESS_WRITE, &page), 1);
+	assert_int_equal(space_remap(e.q, e.s, to, PG(8), PG(8), MAYMOVE | FIXED, va + PG(1), &at),
+			 0);
 	env_expect(&e, va + PG(1), 8, 4, 0);
 	env_expect(&e, va + PG(9), 55, 3, 9);
 	env_expect(&e, va, 1, 3, 0);
@@ -101,8 +107,8 @@ static void dontunmap(u32 kind)
 	env_open(&e, kind, 0, NULL);
 	va = env_map(&e, 32, RW, 0);
 	env_write(&e, va, 32, 5);
-	assert_int_equal(space_remap(e.q, e.s, va + PG(8), PG(8), PG(8), MAYMOVE | DONTUNMAP, 0, &at),
-			 0);
+	assert_int_equal(
+		space_remap(e.q, e.s, va + PG(8), PG(8), PG(8), MAYMOVE | DONTUNMAP, 0, &at), 0);
 	env_expect(&e, at, 8, 5, 8);
 	env_expect_zero(&e, va + PG(8), 8);
 	env_expect(&e, va + PG(16), 16, 5, 16);
@@ -144,7 +150,8 @@ static void protect(u32 kind)
 }
 FOR_EACH_KIND(protect)
 
-/* Only the cache holds a page whose write failed; then reading is forbidden, and reclaim comes again. */
+/* Only the cache holds a page whose write failed; then reading is forbidden, and reclaim comes
+ * again. */
 static void protect_cached(u32 kind)
 {
 	struct env e;
@@ -213,7 +220,8 @@ static void free_after_move(u32 kind)
 	env_write(&e, other, 64, 11);
 	for (u32 i = 1; i < 64; i += 3)
 		assert_int_equal(space_remap(e.q, e.s, other + PG(i), PG(1), PG(1), MAYMOVE | FIXED,
-					     va + PG(i), &at), 0);
+					     va + PG(i), &at),
+				 0);
 	assert_int_equal(space_advise(e.q, e.s, va, PG(64), ADVISE_FREE), 0);
 	env_write(&e, va, 64, 12);
 	env_pageout(&e, va, 64);
@@ -246,10 +254,10 @@ FOR_EACH_KIND(mlock_results)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(resize_all),	       cmocka_unit_test(move_back_and_forth_all),
+		cmocka_unit_test(resize_all),          cmocka_unit_test(move_back_and_forth_all),
 		cmocka_unit_test(move_beside_pin_all), cmocka_unit_test(dontunmap_all),
-		cmocka_unit_test(protect_all),	       cmocka_unit_test(protect_cached_all),
-		cmocka_unit_test(advice_all),	       cmocka_unit_test(free_after_move_all),
+		cmocka_unit_test(protect_all),         cmocka_unit_test(protect_cached_all),
+		cmocka_unit_test(advice_all),          cmocka_unit_test(free_after_move_all),
 		cmocka_unit_test(mlock_results_all),
 	};
 
