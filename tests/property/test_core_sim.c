@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "core_oracle.h"
 
@@ -27,28 +29,43 @@ static void run_one(void **state)
 	assert_true(r.swap_out > 0 && r.swap_in > 0);
 }
 
+/* A chain of stores that fill up, with I/O errors and failed checksums in the last. */
+static void run_files(void **state)
+{
+	struct oracle_config *cfg = *state;
+	const char *dir = getenv("TMPDIR");
+	char spec[256];
+
+	snprintf(spec, sizeof(spec), "lz4:256K,file:%s/quire-prop-%d:64M", dir ? dir : "/tmp",
+		 (int)getpid());
+	cfg->swap = spec;
+	run_one(state);
+}
+
 static struct oracle_config config[] = {
 	{ "plain_sw_1", .ops = OPS, .threads = 1, .seed = 1 },
 	{ "plain_hw_1", .hw_ad = true, .ops = OPS, .threads = 1, .seed = 2 },
-	{ "home_sw_1", .home = true, .ops = OPS, .threads = 1, .seed = 3 },
+	{ "home_sw_1", .home = true, .ops = OPS, .threads = 1, .seed = 3, .swap = "lz4:256K,zstd" },
 	{ "home_hw_1", .home = true, .hw_ad = true, .ops = OPS, .threads = 1, .seed = 4 },
-	{ "plain_sw_4", .ops = OPS, .threads = 4, .seed = 5 },
+	{ "plain_sw_4", .ops = OPS, .threads = 4, .seed = 5, .swap = "zstd" },
 	{ "plain_hw_4", .hw_ad = true, .ops = OPS, .threads = 4, .seed = 6, .background = true },
 	{ "home_sw_4", .home = true, .ops = OPS, .threads = 4, .seed = 7, .background = true },
 	{ "home_hw_4", .home = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 8 },
+	{ "home_files_4", .home = true, .ops = OPS, .threads = 4, .seed = 9 },
+	{ "plain_files_1", .hw_ad = true, .ops = OPS, .threads = 1, .seed = 10 },
 };
+
+#define TEST(fn, i)                                        \
+	{                                                  \
+		config[i].name, fn, NULL, NULL, &config[i] \
+	}
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_prestate(run_one, &config[0]),
-		cmocka_unit_test_prestate(run_one, &config[1]),
-		cmocka_unit_test_prestate(run_one, &config[2]),
-		cmocka_unit_test_prestate(run_one, &config[3]),
-		cmocka_unit_test_prestate(run_one, &config[4]),
-		cmocka_unit_test_prestate(run_one, &config[5]),
-		cmocka_unit_test_prestate(run_one, &config[6]),
-		cmocka_unit_test_prestate(run_one, &config[7]),
+		TEST(run_one, 0),   TEST(run_one, 1),   TEST(run_one, 2), TEST(run_one, 3),
+		TEST(run_one, 4),   TEST(run_one, 5),   TEST(run_one, 6), TEST(run_one, 7),
+		TEST(run_files, 8), TEST(run_files, 9),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
