@@ -9,9 +9,11 @@
 #include "run/run.h"
 #include "run/calls.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define STRING_MOST (1ul << 17)
@@ -218,6 +220,19 @@ static void lock_for_good(u64 addr, u64 size)
 			    end - start, 0);
 }
 
+/* Opening a regular file or a folder, or what does not exist, waits for nobody; a FIFO does. */
+static bool opens_at_once(u64 nr, const u64 arg[6])
+{
+	struct stat st;
+	long r;
+
+	if (nr != SYS_openat && nr != SYS_open)
+		return false;
+	r = RAW(SYS_newfstatat, nr == SYS_openat ? (long)arg[0] : AT_FDCWD,
+		nr == SYS_openat ? arg[1] : arg[0], &st, 0);
+	return r == -ENOENT || (!r && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)));
+}
+
 bool run_call_memory(struct run_thread *t, ucontext_t *uc, u64 nr, u64 arg[6])
 {
 	const struct call_spec *c = run_call_spec(nr);
@@ -252,7 +267,7 @@ bool run_call_memory(struct run_thread *t, ucontext_t *uc, u64 nr, u64 arg[6])
 	}
 	if (!t->nr_pins && !t->call.has_temp_mask)
 		return false;
-	if (c->flags & CALL_QUICK) {
+	if ((c->flags & CALL_QUICK) || opens_at_once(nr, arg)) {
 		long r = run_syscall((long)nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 
 		run_unpin_all(t);

@@ -72,11 +72,12 @@ int run_fd_own(int fd)
 	return (int)high;
 }
 
-static bool opens(long nr)
+/* What it opens for reading only is a line of /proc, and closed at once. */
+static bool opens(long nr, long flags)
 {
 	switch (nr) {
-	case SYS_open:
 	case SYS_openat:
+		return (flags & O_ACCMODE) != O_RDONLY;
 	case SYS_userfaultfd:
 	case SYS_memfd_create:
 	case SYS_eventfd2:
@@ -100,7 +101,7 @@ long run_core_syscall(long nr, long a, long b, long c, long d, long e, long f)
 	r = run_syscall(nr, a, b, c, d, e, f);
 	if (r >= 0 && nr == SYS_fcntl && (b == F_DUPFD_CLOEXEC || b == F_DUPFD))
 		remember((s32)r); /* the core moves it itself */
-	return r >= 0 && opens(nr) ? run_fd_own((int)r) : r;
+	return r >= 0 && opens(nr, c) ? run_fd_own((int)r) : r;
 }
 
 /* close_range around what is ours: the stretches between, lowest first. */

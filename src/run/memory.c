@@ -17,7 +17,8 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 #define PIN_VECTOR 2048u
-#define SET_VMA    0x53564d41
+#define SET_VMA      0x53564d41
+#define SET_DISPATCH 59
 
 enum kind { NATIVE, FOREIGN, MANAGED };
 
@@ -584,6 +585,10 @@ bool run_memory_call(struct run_thread *t, u64 nr, const u64 a[6], long *result)
 		*result = 0; /* placement of managed pages is not the kernel's */
 		return run_touches(a[0], a[1]);
 	case SYS_prctl:
+		if (a[0] == SET_DISPATCH) {
+			*result = -EINVAL; /* it is ours */
+			return true;
+		}
 		*result = 0; /* naming a part would cut the kernel's mapping in pieces */
 		return a[0] == SET_VMA && run_touches(a[2], a[3]);
 	case SYS_shmat:

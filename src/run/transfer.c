@@ -9,6 +9,7 @@
  */
 #include "run/run.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -233,6 +234,37 @@ static bool may_cut(struct run_call *c, const struct shape *s, u32 mode)
 	return !s->message || s->write;
 }
 
+/*
+ * On pipes and sockets: without waiting, here and now, which saves the way into the program's
+ * context and back. True when that gave the whole answer; anything else is done the long way.
+ */
+static bool try_now(struct run_thread *t, const struct shape *s, u32 mode, long *result)
+{
+	struct run_call *c = &t->call;
+	struct iovec one = { (void *)c->arg[1], c->arg[2] };
+	bool plain = c->nr == SYS_read || c->nr == SYS_write;
+	long r;
+
+	if (c->total > run.pin_cap || !(S_ISFIFO(mode) || S_ISSOCK(mode)))
+		return false;
+	/* A write could be cut short where it would natively go on: only what is written as one. */
+	if (plain && (!s->write || (S_ISFIFO(mode) && c->total <= PIPE_BUF))) {
+		run_pin(t, c->arg[1], c->arg[2], !s->write);
+		r = RAW(s->write ? SYS_pwritev2 : SYS_preadv2, c->arg[0], &one, 1, -1, -1, RWF_NOWAIT);
+	} else if (c->nr == SYS_recvfrom && !(c->arg[3] & MSG_WAITALL) && !c->arg[4]) {
+		run_pin(t, c->arg[1], c->arg[2], true);
+		r = RAW(SYS_recvfrom, c->arg[0], c->arg[1], c->arg[2], c->arg[3] | MSG_DONTWAIT);
+	} else if (c->nr == SYS_recvmsg && !(c->arg[2] & MSG_WAITALL)) {
+		run_pin_msghdr(t, c->arg[1], true);
+		r = RAW(SYS_recvmsg, c->arg[0], c->arg[1], c->arg[2] | MSG_DONTWAIT);
+	} else {
+		return false;
+	}
+	run_unpin_all(t);
+	*result = r;
+	return r >= 0;
+}
+
 static bool find_managed(const struct shape *s, const u64 arg[6], u64 nr, u64 *total)
 {
 	struct msghdr m;
@@ -260,6 +292,7 @@ bool run_transfer(struct run_thread *t, ucontext_t *uc, u64 nr, u64 arg[6])
 	struct run_call *c = &t->call;
 	struct shape s;
 	struct stat st;
+	long now;
 
 	if (!shape_of(nr, &s) || !find_managed(&s, arg, nr, &c->total))
 		return false;
@@ -267,6 +300,10 @@ bool run_transfer(struct run_thread *t, ucontext_t *uc, u64 nr, u64 arg[6])
 	RAW(SYS_fstat, arg[0], &st);
 	if (!s.message && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))) {
 		REG(uc, RAX) = whole_file(t, &s);
+		return true;
+	}
+	if (try_now(t, &s, st.st_mode, &now)) {
+		REG(uc, RAX) = now;
 		return true;
 	}
 	if (c->total > run.pin_cap && may_cut(c, &s, st.st_mode)) {
