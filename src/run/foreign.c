@@ -53,7 +53,7 @@ u64 run_foreign_stretch(u64 start, u64 end, bool *foreign)
 }
 
 /* LOCKING: foreign_lock. Replaces list[at..at+nr) by the given ranges. */
-static int splice(u32 at, u32 nr, const struct range *with, u32 nr_with)
+static int replace_ranges(u32 at, u32 nr, const struct range *with, u32 nr_with)
 {
 	if (nr_list - nr + nr_with > MAX_FOREIGN)
 		return -ENOMEM;
@@ -76,7 +76,7 @@ int run_foreign_add(u64 start, u64 end)
 		r.end = max(r.end, list[at + n].end);
 		n++;
 	}
-	e = splice(at, n, &r, 1);
+	e = replace_ranges(at, n, &r, 1);
 	run_unlock(&foreign_lock);
 	return e;
 }
@@ -95,7 +95,7 @@ int run_foreign_remove(u64 start, u64 end)
 		left[nr_left++] = (struct range){ list[at].start, start };
 	if (n && list[at + n - 1].end > end)
 		left[nr_left++] = (struct range){ end, list[at + n - 1].end };
-	e = splice(at, n, left, nr_left);
+	e = replace_ranges(at, n, left, nr_left);
 	run_unlock(&foreign_lock);
 	return e;
 }
