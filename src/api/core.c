@@ -67,8 +67,10 @@ static int create_fault(struct quire *q, const struct core_config *cfg)
 	return fault_create(q);
 }
 
-/* Upcalls: what lower folders, or folders of the same rank, ask of each other (see the headers that declare the tables). */
-static const struct rmap_swap_ops rmap_upcalls = { .dup = swap_dup, .try_free = swap_try_free_folio };
+/* Upcalls: what lower folders, or folders of the same rank, ask of each other (see the headers that
+ * declare the tables). */
+static const struct rmap_swap_ops rmap_upcalls = { .dup = swap_dup,
+						   .try_free = swap_try_free_folio };
 static const struct fault_ops fault_upcalls = {
 	.make_room = reclaim_make_room,
 	.wake_background = reclaim_wake,
