@@ -16,7 +16,7 @@
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
-#define PIN_VECTOR 2048u
+#define PIN_VECTOR   2048u
 #define SET_VMA      0x53564d41
 #define SET_DISPATCH 59
 

@@ -37,13 +37,14 @@
 #include <sys/uio.h>
 #include <ucontext.h>
 
-#define RUN_MAX_PINS    1536u
-#define RUN_MAX_IOV     1024u
-#define RUN_SCRATCH     4096u
-#define RUN_STACK_BYTES (512ul << 10) /* of our handlers: one block a thread, its record included \
-				       */
-#define RUN_SIGNALS     65
-#define RUN_SAVED_ARGS  6
+#define RUN_MAX_PINS 1536u
+#define RUN_MAX_IOV  1024u
+#define RUN_SCRATCH  4096u
+#define RUN_STACK_BYTES                                                           \
+	(512ul << 10) /* of our handlers: one block a thread, its record included \
+		       */
+#define RUN_SIGNALS    65
+#define RUN_SAVED_ARGS 6
 
 /* What the kernel takes for sigaction; `restorer` is obligatory on x86-64. */
 struct run_ksigaction {

@@ -249,8 +249,10 @@ static bool try_now(struct run_thread *t, const struct shape *s, u32 mode, long 
 		return false;
 	/* A write could be cut short where it would natively go on: only what is written as one. */
 	if (plain && (!s->write || (S_ISFIFO(mode) && c->total <= PIPE_BUF))) {
+		u64 nr = s->write ? SYS_pwritev2 : SYS_preadv2;
+
 		run_pin(t, c->arg[1], c->arg[2], !s->write);
-		r = RAW(s->write ? SYS_pwritev2 : SYS_preadv2, c->arg[0], &one, 1, -1, -1, RWF_NOWAIT);
+		r = RAW(nr, c->arg[0], &one, 1, -1, -1, RWF_NOWAIT);
 	} else if (c->nr == SYS_recvfrom && !(c->arg[3] & MSG_WAITALL) && !c->arg[4]) {
 		run_pin(t, c->arg[1], c->arg[2], true);
 		r = RAW(SYS_recvfrom, c->arg[0], c->arg[1], c->arg[2], c->arg[3] | MSG_DONTWAIT);
@@ -262,7 +264,8 @@ static bool try_now(struct run_thread *t, const struct shape *s, u32 mode, long 
 	}
 	run_unpin_all(t);
 	*result = r;
-	return r >= 0;
+	/* Any other error is the answer: a socket tells it only once. */
+	return r != -EAGAIN && r != -EOPNOTSUPP;
 }
 
 static bool find_managed(const struct shape *s, const u64 arg[6], u64 nr, u64 *total)

@@ -32,9 +32,8 @@ static void say_uffd(const struct host_probe *p)
 	bool denied = p->uffd == -EPERM || p->uffd == -EACCES;
 
 	say("userfaultfd", !p->uffd, p->uffd ? strerror(-p->uffd) : "yes",
-	    denied ?
-		    "as root: sysctl vm.unprivileged_userfaultfd=1" :
-		    "a kernel with CONFIG_USERFAULTFD is needed");
+	    denied ? "as root: sysctl vm.unprivileged_userfaultfd=1" :
+		     "a kernel with CONFIG_USERFAULTFD is needed");
 	if (p->uffd)
 		return;
 	say("  faults as SIGBUS", p->has_sigbus, p->has_sigbus ? "yes" : "no",
@@ -68,8 +67,9 @@ int tool_info(int argc, char **argv)
 	struct host_probe p;
 
 	if (argc > 1 && tool_is_help(argv[1])) {
-		puts("usage: quire info\n\nSays what this machine offers Quire, what is "
-		     "missing, and how to get it.\nThe exit status is 0 when `quire run` can work, else 1.");
+		puts("usage: quire info\n\n"
+		     "Says what this machine offers Quire, what is missing, and how to get it.\n"
+		     "The exit status is 0 when `quire run` can work, else 1.");
 		return 0;
 	}
 	if (argc > 1)
