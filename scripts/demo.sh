@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# The demonstration behind `make run`: a real program on real input, under a quarter of the memory that it wants.
+# The demonstration behind `make run`: a real program on real input, under a quarter of the memory
+# that it wants.
 #
 # 1. GNU sort sorts a file natively; its peak of resident memory is the working set W.
 # 2. The same under `quire run --ram W/4`; the outputs must be equal.
-# 3. While it runs, the operating system's own count of what is resident at managed addresses is sampled from
-#    /proc/PID/smaps; the report's peak must be no less than any sample, and no more than the limit allows.
+# 3. While it runs, the operating system's own count of what is resident at managed addresses is
+#    sampled from
+# /proc/PID/smaps; the report's peak must be no less than any sample, and no more than the limit
+# allows.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 quire=${QUIRE_BUILD:-build}/quire
@@ -19,8 +22,9 @@ fi
 
 # Real input: the text of the system's documentation and dictionaries, in a fixed shuffled order.
 echo "input: about $mb MiB of text from /usr/share"
-find /usr/share/doc /usr/share/common-licenses /usr/share/perl /usr/include -type f -size -256k -print0 2>/dev/null |
-  LC_ALL=C sort -z | xargs -0 cat 2>/dev/null | LC_ALL=C tr -cs '[:print:]' '\n' > "$dir/text" || true
+find /usr/share/doc /usr/share/common-licenses /usr/share/perl /usr/include \
+  -type f -size -256k -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0 cat 2>/dev/null |
+  LC_ALL=C tr -cs '[:print:]' '\n' > "$dir/text" || true
 while [ "$(stat -c %s "$dir/text")" -lt $((mb * 1048576)) ]; do
   awk '{ print NR, $0 }' "$dir/text" > "$dir/more" && cat "$dir/more" >> "$dir/text"
 done
@@ -39,11 +43,13 @@ PY
 ram=$((want / 4))
 echo "it held ${want} KiB; now with ${ram} KiB:"
 echo
-"$quire" run --ram "${ram}K" --json "$dir/report" -- "${sorter[@]}" > "$dir/managed" 2> "$dir/screen" &
+"$quire" run --ram "${ram}K" --json "$dir/report" -- "${sorter[@]}" \
+  > "$dir/managed" 2> "$dir/screen" &
 pid=$!
 python3 - "$pid" > "$dir/samples" <<'PY' &
 import re, sys, time
-# Resident bytes of every mapping that lies in a managed region: those are the huge reservations of the process.
+# Resident bytes of every mapping that lies in a managed region: those are the huge reservations
+# of the process.
 peak = 0
 try:
     while True:

@@ -3,16 +3,18 @@
  *
  * Restrictions, up front:
  *  - Linux on x86-64. The host machine needs userfaultfd (see `quire info`).
- *  - Managed memory lives in spaces; its pages are brought in by a SIGBUS handler that quire_open() installs (and that passes on
- *    what is not ours). SIGBUS must not be blocked in a thread that touches managed memory.
- *  - A system call that is handed managed memory sees EFAULT or a short transfer where a page is not resident: pin the range
- *    for the duration (quire_pin).
+ *  - Managed memory lives in spaces; its pages are brought in by a SIGBUS handler that quire_open()
+ *    installs (and that passes on what is not ours). SIGBUS must not be blocked in a thread that
+ *    touches managed memory.
+ *  - A system call that is handed managed memory sees EFAULT or a short transfer where a page is
+ *    not resident: pin the range for the duration (quire_pin).
  *  - After fork(), the child must call quire_forked_child() before it touches managed memory; use
  *    quire_fork_prepare() / quire_fork_done() around the fork when there are other threads.
  * Units: sizes and addresses are bytes; page means 4096 bytes. Ranges are [start, start + size).
- * Errors: functions that return int give 0 or a negative errno value; nothing has changed then unless stated otherwise.
- * Locking: every function may be called from any thread, with no lock of Quire's held; not from a signal handler
- * unless it says so.
+ * Errors: functions that return int give 0 or a negative errno value; nothing has changed then
+ * unless stated otherwise.
+ * Locking: every function may be called from any thread, with no lock of Quire's held; not from a
+ * signal handler unless it says so.
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -33,36 +35,46 @@ typedef struct quire quire_t;
 /* An address space: a range of addresses of this process whose pages the instance manages. */
 typedef struct quire_space quire_space_t;
 
-enum quire_prot { QUIRE_PROT_NONE = 0, QUIRE_PROT_READ = 1, QUIRE_PROT_WRITE = 2, QUIRE_PROT_EXEC = 4 };
+enum quire_prot {
+	QUIRE_PROT_NONE = 0,
+	QUIRE_PROT_READ = 1,
+	QUIRE_PROT_WRITE = 2,
+	QUIRE_PROT_EXEC = 4
+};
 
 enum quire_map_flags {
-	QUIRE_MAP_FIXED = 1,	 /* exactly at the hint; replaces what is there */
+	QUIRE_MAP_FIXED = 1,     /* exactly at the hint; replaces what is there */
 	QUIRE_MAP_NOREPLACE = 2, /* exactly at the hint; -EEXIST if anything is there */
-	QUIRE_MAP_POPULATE = 4,	 /* resident at once, as far as the limit allows */
-	QUIRE_MAP_LOCKED = 8,	 /* as with mlock */
-	QUIRE_MAP_FOREIGN = 16,	 /* the range is given up to the caller, who maps something of his own there */
+	QUIRE_MAP_POPULATE = 4,  /* resident at once, as far as the limit allows */
+	QUIRE_MAP_LOCKED = 8,    /* as with mlock */
+	QUIRE_MAP_FOREIGN =
+		16, /* the range is given up to the caller, who maps something of his own there */
 };
 
 enum quire_pin_flags { QUIRE_PIN_READ = 0, QUIRE_PIN_WRITE = 1 };
 
 struct quire_options {
-	size_t size;		 /* sizeof(struct quire_options): for later versions */
-	uint64_t ram_bytes;	 /* bound on resident managed memory; 0: none */
-	const char *swap;	 /* stores, fastest first: "lz4[:CAP],zstd[:CAP],file:PATH[:SIZE]"; NULL: "lz4" */
-	uint32_t background;	 /* 1: a thread evicts ahead of need */
-	uint32_t handle_sigbus;	 /* 1: install the SIGBUS handler; 0: the caller calls quire_trap from his own */
-	uint64_t region_bytes;	 /* size of the address range reserved per space; 0: the default */
-	long (*syscall)(long nr, long a, long b, long c, long d, long e, long f); /* how to make system calls; NULL: directly */
+	size_t size;        /* sizeof(struct quire_options): for later versions */
+	uint64_t ram_bytes; /* bound on resident managed memory; 0: none */
+	const char *swap;   /* stores, fastest first: "lz4[:CAP],zstd[:CAP],file:PATH[:SIZE]"; NULL:
+			       "lz4" */
+	uint32_t background;    /* 1: a thread evicts ahead of need */
+	uint32_t handle_sigbus; /* 1: install the SIGBUS handler; 0: the caller calls quire_trap
+				   from his own */
+	uint64_t region_bytes;  /* size of the address range reserved per space; 0: the default */
+	long (*syscall)(long nr, long a, long b, long c, long d, long e,
+			long f); /* how to make system calls; NULL: directly */
 };
 
 struct quire_stats {
 	size_t size; /* in: sizeof(struct quire_stats); out: what was filled */
 	uint64_t ram_limit_bytes, resident_bytes, resident_peak_bytes;
 	uint64_t managed_bytes, managed_peak_bytes; /* mapped by the program */
-	uint64_t metadata_bytes;		    /* Quire's own tables and records */
+	uint64_t metadata_bytes;                    /* Quire's own tables and records */
 	uint64_t faults_minor, faults_major, faults_cow, faults_write_protect;
 	uint64_t first_touch_pages;
-	uint64_t swap_out_pages, swap_in_pages, swap_reused_pages, swap_same_pages, swap_readahead_pages;
+	uint64_t swap_out_pages, swap_in_pages, swap_reused_pages, swap_same_pages,
+		swap_readahead_pages;
 	uint64_t swap_used_pages, swap_stored_bytes, swap_pool_bytes;
 	uint64_t swap_write_errors, swap_read_errors;
 	uint64_t migrated_pages, tlb_flushes, tlb_flushed_pages, splits_refused;
@@ -81,7 +93,8 @@ struct quire_store_info {
  * @msg: receives one line saying what is wrong on failure; may be NULL.
  * @msg_size: its size in bytes.
  *
- * Returns 0; -EINVAL for a bad option; -ENOSYS or -EPERM when userfaultfd is not to be had; -ENOMEM; for a file store the error of opening it.
+ * Returns 0; -EINVAL for a bad option; -ENOSYS or -EPERM when userfaultfd is not to be had;
+ * -ENOMEM; for a file store the error of opening it.
  */
 int quire_open(const struct quire_options *opt, quire_t **out, char *msg, size_t msg_size);
 
@@ -155,7 +168,8 @@ int quire_protect(quire_space_t *s, void *addr, size_t size, int prot);
  * @size: bytes, rounded up.
  * @advice: an MADV_* value of Linux.
  *
- * Returns 0; -EINVAL for an unknown advice; -ENOMEM when part of the range is not mapped; what population met (-EFAULT, -ENOMEM).
+ * Returns 0; -EINVAL for an unknown advice; -ENOMEM when part of the range is not mapped; what
+ * population met (-EFAULT, -ENOMEM).
  */
 int quire_advise(quire_space_t *s, void *addr, size_t size, int advice);
 
@@ -171,7 +185,8 @@ int quire_advise(quire_space_t *s, void *addr, size_t size, int advice);
  *
  * Returns 0; -EINVAL; -EFAULT; -ENOMEM.
  */
-int quire_remap(quire_space_t *s, void *old_addr, size_t old_size, size_t new_size, int flags, void *new_addr, void **out);
+int quire_remap(quire_space_t *s, void *old_addr, size_t old_size, size_t new_size, int flags,
+		void *new_addr, void **out);
 
 /**
  * quire_mincore - which pages are resident; like mincore(2).
@@ -206,13 +221,15 @@ int quire_mlock(quire_space_t *s, void *addr, size_t size, int onfault);
 int quire_munlock(quire_space_t *s, void *addr, size_t size);
 
 /**
- * quire_pin - make a range resident and unmovable, for a system call or a device that will access it.
+ * quire_pin - make a range resident and unmovable, for a system call or a device that will access
+ * it.
  * @s: the space.
  * @addr: start, any alignment.
  * @size: bytes.
  * @flags: QUIRE_PIN_WRITE when the pages will be written.
  *
- * May be called from a SIGSYS handler. Returns the bytes from addr on that are pinned (up to the end of a page, at most size);
+ * May be called from a SIGSYS handler. Returns the bytes from addr on that are pinned (up to the
+ * end of a page, at most size);
  * -EFAULT when not even the first page can be accessed so; -ENOMEM.
  */
 long quire_pin(quire_space_t *s, const void *addr, size_t size, int flags);
@@ -231,8 +248,9 @@ void quire_unpin(quire_space_t *s, const void *addr, size_t size);
  * @addr: the address accessed (si_addr).
  * @write: not 0 for a store.
  *
- * Safe in a signal handler that blocks other signals. Returns 0: retry the access; -EFAULT: nothing is mapped there (SIGSEGV,
- * SEGV_MAPERR); -EACCES: not allowed (SEGV_ACCERR); -ENOMEM; -EIO: the bytes are lost (SIGBUS); -ENOENT: not an address of this instance.
+ * Safe in a signal handler that blocks other signals. Returns 0: retry the access; -EFAULT: nothing
+ * is mapped there (SIGSEGV, SEGV_MAPERR); -EACCES: not allowed (SEGV_ACCERR); -ENOMEM; -EIO: the
+ * bytes are lost (SIGBUS); -ENOENT: not an address of this instance.
  */
 int quire_trap(quire_t *q, const void *addr, int write);
 
@@ -269,8 +287,8 @@ void quire_fork_prepare(quire_t *q);
 void quire_fork_done(quire_t *q);
 
 /**
- * quire_forked_child - in the child, after fork: take over the copy of all managed memory. Pins of threads that do not
- * exist in the child must be undone by the caller.
+ * quire_forked_child - in the child, after fork: take over the copy of all managed memory. Pins of
+ * threads that do not exist in the child must be undone by the caller.
  * @q: the instance.
  *
  * Returns 0, or the error that makes managed memory unusable in this child.
@@ -297,7 +315,8 @@ int quire_stats_get(quire_t *q, struct quire_stats *out);
 int quire_store_get(quire_t *q, unsigned index, struct quire_store_info *out);
 
 /**
- * quire_set_ram - change the bound on resident managed memory; evicts down to it as far as possible.
+ * quire_set_ram - change the bound on resident managed memory; evicts down to it as far as
+ * possible.
  * @q: the instance.
  * @bytes: the bound, 0 for none.
  *

@@ -1,8 +1,8 @@
 /*
  * alloc.c - frames for a fault: charge first, then the home frame, the reservation's, or any.
  *
- * The charge comes first so that the group's usage, and with it the resident peak, stays within the limit: a page is
- * populated only after room was made for it.
+ * The charge comes first so that the group's usage, and with it the resident peak, stays within the
+ * limit: a page is populated only after room was made for it.
  */
 #include "fault/fault_internal.h"
 #include "base/thread.h"
@@ -21,13 +21,15 @@ int fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force)
 			continue;
 		}
 		/* Other threads may hold everything isolated at this moment: let them finish. */
-		if (ops && !base_self()->reclaim_depth && ++fruitless < (force ? MAKE_ROOM_TRIES : 2)) {
+		if (ops && !base_self()->reclaim_depth &&
+		    ++fruitless < (force ? MAKE_ROOM_TRIES : 2)) {
 			base_yield();
 			continue;
 		}
 		if (!force)
 			return -ENOMEM;
-		/* Everything is pinned or the stores are full: a program that lives natively lives here. */
+		/* Everything is pinned or the stores are full: a program that lives natively lives
+		 * here. */
 		cgroup_force_charge(q, fs->cgroup, n);
 		stat_add(q, STAT_OVER_LIMIT, n);
 		return 0;
@@ -37,7 +39,8 @@ int fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force)
 	return 0;
 }
 
-/* The frames set aside for the 2 MiB around va, reserving them at the first need; 0: none to be had. */
+/* The frames set aside for the 2 MiB around va, reserving them at the first need; 0: none to be
+ * had. */
 static u64 table_reservation(struct fc *c, u64 va)
 {
 	struct ptdesc *desc;
@@ -131,7 +134,8 @@ int fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct fol
 }
 
 /*
- * A home frame is found by its number, so another fault may have got a reference to the folio meanwhile and mapped it (fault_home_busy).
+ * A home frame is found by its number, so another fault may have got a reference to the folio
+ * meanwhile and mapped it (fault_home_busy).
  * Then it lives on and must be on a list, or reclaim would never see it.
  */
 void fault_free_folio(struct quire *q, struct folio *f)

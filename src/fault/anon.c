@@ -1,12 +1,14 @@
 /*
  * anon.c - first touch of anonymous memory, and writes to entries that are not writable.
  *
- * First touch fills a block around the address with one large folio. How large is learnt: a touch that continues the previous block
- * doubles the next one, a lone touch stays small, so that sparse programs do not pay for memory they never use.
+ * First touch fills a block around the address with one large folio. How large is learnt: a touch
+ * that continues the previous block doubles the next one, a lone touch stays small, so that sparse
+ * programs do not pay for memory they never use.
  */
 #include "fault/fault_internal.h"
 
-/* The order to try: LOCKING: area lock. v->last_fault holds the end of the block that was touched last. */
+/* The order to try: LOCKING: area lock. v->last_fault holds the end of the block that was touched
+ * last. */
 static unsigned touch_order(struct fc *c)
 {
 	u32 hint = a32_read(&c->v->touch_order);
@@ -24,7 +26,8 @@ static unsigned touch_order(struct fc *c)
 	return hint;
 }
 
-/* The largest block of at most `order` around va inside the area with no entries yet (a look without the lock). */
+/* The largest block of at most `order` around va inside the area with no entries yet (a look
+ * without the lock). */
 static unsigned clip_order(struct fc *c, unsigned order, u64 *start)
 {
 	for (; order; order--) {
@@ -58,7 +61,8 @@ static void zero_frames(struct fc *c, struct folio *f)
 	m->ops->fill_end(m, pfn, folio_nr(f), buf);
 }
 
-/* Map a new zeroed folio at start. FAULT_AGAIN: an entry appeared meanwhile. LOCKING: none but the area. */
+/* Map a new zeroed folio at start. FAULT_AGAIN: an entry appeared meanwhile. LOCKING: none but the
+ * area. */
 static int map_new(struct fc *c, struct folio *f, u64 start)
 {
 	u32 nr = folio_nr(f);
@@ -81,7 +85,8 @@ static int map_new(struct fc *c, struct folio *f, u64 start)
 	folio_add_new_anon_rmap(c->q, f, c->v, start);
 	/* No stored copy exists: whatever the entries say later, the bytes are only here. */
 	a64_fetch_or(&f->flags, PGF(DIRTY));
-	/* One for each entry, on top of the caller's: once the entry lock is dropped another thread may zap them all (MADV_DONTNEED). */
+	/* One for each entry, on top of the caller's: once the entry lock is dropped another thread
+	 * may zap them all (MADV_DONTNEED). */
 	folio_get_nr(f, nr);
 	for (u32 i = 0; i < nr; i++)
 		pte_set(p + i, entries[i]);
@@ -131,7 +136,8 @@ static bool owns_frame(struct fc *c, struct folio *f)
 	return rec && a32_read(&f->ref) && folio_head(rec) == f;
 }
 
-/* The bytes of a swapped page into a buffer for the frame at the fault's address. NULL with *err. */
+/* The bytes of a swapped page into a buffer for the frame at the fault's address. NULL with *err.
+ */
 static void *read_swapped(struct fc *c, u64 entry, int *err)
 {
 	struct machine *m = fc_machine(c);
@@ -141,7 +147,8 @@ static void *read_swapped(struct fc *c, u64 entry, int *err)
 	*err = -ENOMEM;
 	if (!fill)
 		return NULL;
-	/* The entry's count keeps the slot; should the entry go meanwhile, what was read is dropped below. */
+	/* The entry's count keeps the slot; should the entry go meanwhile, what was read is dropped
+	 * below. */
 	swap_read(c->q, &slot, 1, &fill, err);
 	if (!*err)
 		return fill;
@@ -151,8 +158,9 @@ static void *read_swapped(struct fc *c, u64 entry, int *err)
 	return NULL;
 }
 
-/* Map page `i` of a live folio again, with zeroes or what its swap entry names. LOCKING: folio locked, and the caller keeps its reference for as long: the entry may be
- * zapped as soon as its lock is dropped. */
+/* Map page `i` of a live folio again, with zeroes or what its swap entry names. LOCKING: folio
+ * locked, and the caller keeps its reference for as long: the entry may be zapped as soon as its
+ * lock is dropped. */
 static int remap_live(struct fc *c, struct folio *f, u32 i, u64 entry)
 {
 	struct machine *m = fc_machine(c);
@@ -177,13 +185,15 @@ static int remap_live(struct fc *c, struct folio *f, u32 i, u64 entry)
 		goto out_unlock;
 	/* Its mapping is the space's one anon_vma already (rmap.h), its index the address. */
 	DEBUG_ON(aptr_read(&f->mapping) && f->index + i != c->va >> PAGE_SHIFT);
-	/* A folio that another fault has allocated and not mapped yet: only this page of it will be. */
+	/* A folio that another fault has allocated and not mapped yet: only this page of it will
+	 * be. */
 	if (f->order && !aptr_read(&f->mapping))
 		folio_set(f, PG_PARTIAL);
 	folio_get(f);
 	folio_add_anon_rmap_ptes(c->q, f, i, 1, c->v, c->va);
 	/* What it was before it was unmapped is over. */
-	a64_fetch_and(&f->flags, ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
+	a64_fetch_and(&f->flags,
+		      ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
 	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, fill, !fill, false);
@@ -207,15 +217,17 @@ out:
 }
 
 /*
- * The home frame is not free. Either a live folio still has it (this page of it was unmapped while other pages, a pin or reclaim
- * keep the folio): then the page comes back into that folio. Or it is being released: look again.
+ * The home frame is not free. Either a live folio still has it (this page of it was unmapped while
+ * other pages, a pin or reclaim keep the folio): then the page comes back into that folio. Or it is
+ * being released: look again.
  *
  *   T1: fault                                 T2: reclaim, unmap, unpin
- *   record -> head; try to get a reference    last reference -> 0: the try-get fails, T1 looks again
- *   lock the folio (waits for write-out)      holds the folio lock while it works on the folio
- *   still the owner? entry unchanged?
+ *   record -> head; try to get a reference    last reference -> 0: the try-get fails, T1 looks
+ *   again lock the folio (waits for write-out)      holds the folio lock while it works on the
+ *   folio still the owner? entry unchanged?
  *
- * `entry`: 0 at a first touch; else the swap entry of a page that was moved to this address by mremap.
+ * `entry`: 0 at a first touch; else the swap entry of a page that was moved to this address by
+ * mremap.
  */
 int fault_home_busy(struct fc *c, u64 entry)
 {
@@ -246,8 +258,8 @@ int fault_home_busy(struct fc *c, u64 entry)
 
 int fault_do_anon(struct fc *c)
 {
-	bool zero = !fc_write(c) && c->q->fault->zero &&
-		    !(c->vf & VM_LOCKED) && !(c->access & ACCESS_REMOTE);
+	bool zero = !fc_write(c) && c->q->fault->zero && !(c->vf & VM_LOCKED) &&
+		    !(c->access & ACCESS_REMOTE);
 	unsigned order;
 	struct folio *f;
 	u64 start;

@@ -61,8 +61,8 @@ int fault_install(struct fc *c, u64 va, const u64 *entries, u32 nr, const void *
 		  bool fill_zero, bool force)
 {
 	TRACE(c->q, EV_PTE_SET, va, entries[0], nr);
-	return fc_machine(c)->ops->entries_changed(fc_machine(c), c->fs->rs.tlb.ms, va, entries, nr, 0,
-						   fill, fill_zero, force);
+	return fc_machine(c)->ops->entries_changed(fc_machine(c), c->fs->rs.tlb.ms, va, entries, nr,
+						   0, fill, fill_zero, force);
 }
 
 /* What the area itself allows, whatever the entry says. */
@@ -81,8 +81,9 @@ static int check_access(const struct fc *c)
 }
 
 /*
- * The entry allows the access, yet it trapped: another thread was first, or the translation is stricter than the entry (an
- * upgrade that was not flushed, a neighbour's range flush). Install it anew; force if the machine thinks it is right already.
+ * The entry allows the access, yet it trapped: another thread was first, or the translation is
+ * stricter than the entry (an upgrade that was not flushed, a neighbour's range flush). Install it
+ * anew; force if the machine thinks it is right already.
  */
 static int spurious(struct fc *c)
 {
@@ -104,7 +105,8 @@ static int spurious(struct fc *c)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* The present value of the entry word, or 0. Only a first look: each step revalidates under the entry lock. */
+/* The present value of the entry word, or 0. Only a first look: each step revalidates under the
+ * entry lock. */
 static u64 peek_entry(struct fc *c)
 {
 	pte_t *p;
@@ -147,8 +149,9 @@ static int fault_once(struct fc *c)
 #define YIELDS_MAX 64u
 
 /*
- * Until resolved or refused. FAULT_SPACE only without the space lock. What is waited for may be held by a thread that waits for this area (it
- * unmaps both sides of a folio): so the area is not held for long.
+ * Until resolved or refused. FAULT_SPACE only without the space lock. What is waited for may be
+ * held by a thread that waits for this area (it unmaps both sides of a folio): so the area is not
+ * held for long.
  */
 static int fault_loop(struct fc *c)
 {
@@ -180,7 +183,8 @@ static void fc_init(struct fc *c, struct quire *q, struct fault_space *fs, u64 v
 	};
 }
 
-int fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va, u32 access)
+int fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
+			   u32 access)
 {
 	struct fc c;
 

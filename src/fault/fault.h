@@ -1,15 +1,19 @@
 /*
  * fault.h - resolving one access: the path from a trap (or a remote access) to an installed entry.
  *
- * handle_fault takes the per-VMA lock without the space lock; where that is busy, or the fault needs what only the space lock
- * gives, it retries under the space lock (read). Kinds: no entry (anonymous: zero page, or a new folio around the address), swap
- * entry, write to a read-only entry (exclusive reuse, zero page, copy), spurious.
- * Fault-around: a first touch fills up to FAULT_AROUND_ORDER around the address with one large folio if the area, the table, the
- * limit and the recent pattern allow; swap-in reads ahead along a sequential pattern.
+ * handle_fault takes the per-VMA lock without the space lock; where that is busy, or the fault
+ * needs what only the space lock gives, it retries under the space lock (read). Kinds: no entry
+ * (anonymous: zero page, or a new folio around the address), swap entry, write to a read-only entry
+ * (exclusive reuse, zero page, copy), spurious.
+ * Fault-around: a first touch fills up to FAULT_AROUND_ORDER around the address with one large
+ * folio if the area, the table, the limit and the recent pattern allow; swap-in reads ahead along a
+ * sequential pattern.
  *
- * Returns 0: retry the access. -EFAULT: no area (SEGV_MAPERR). -EACCES: not allowed (SEGV_ACCERR). -ENOMEM: no frames and nothing to
- * reclaim and no forcing allowed. -EIO: the store lost the page (SIGBUS).
- * Locking: enters with no core lock held (the gate held). Order inside: VMA or SPACE -> FOLIO -> ANON_VMA -> PTE.
+ * Returns 0: retry the access. -EFAULT: no area (SEGV_MAPERR). -EACCES: not allowed (SEGV_ACCERR).
+ * -ENOMEM: no frames and nothing to reclaim and no forcing allowed. -EIO: the store lost the page
+ * (SIGBUS).
+ * Locking: enters with no core lock held (the gate held). Order inside: VMA or SPACE -> FOLIO ->
+ * ANON_VMA -> PTE.
  */
 #ifndef QUIRE_FAULT_FAULT_H
 #define QUIRE_FAULT_FAULT_H
@@ -24,11 +28,11 @@ struct fault_space {
 	struct rmap_space rs;
 	struct vmas_of vmas;
 	unsigned cgroup; /* (C) who pays */
-	unsigned node;	 /* (C) preferred node */
+	unsigned node;   /* (C) preferred node */
 };
 
-/* How allocation reaches reclaim (higher rank): registered by reclaim. Make room for `pages` in group cg: returns pages freed; 0 = nothing
- * can be evicted. No lock held but a VMA/space lock. */
+/* How allocation reaches reclaim (higher rank): registered by reclaim. Make room for `pages` in
+ * group cg: returns pages freed; 0 = nothing can be evicted. No lock held but a VMA/space lock. */
 struct fault_ops {
 	u64 (*make_room)(struct quire *q, unsigned cg, u32 pages);
 	void (*wake_background)(struct quire *q, unsigned cg); /* may be called often */
@@ -41,11 +45,12 @@ void fault_destroy(struct quire *q);
 
 int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access);
 
-/* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS references: it is never evicted
- * or moved until unpinned. Pins are taken under the entry lock with the entry present, and unmapping for reclaim looks for pins under the
- * same lock. Returns the number of pages pinned from the front (all of r unless a later page cannot be had), or the error of
- * the first. `pages` receives the records (NULL for the zero page); it may be NULL on CAP_HOME machines, where the
- * address names the frame. LOCKING: no core lock held. */
+/* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS
+ * references: it is never evicted or moved until unpinned. Pins are taken under the entry lock with
+ * the entry present, and unmapping for reclaim looks for pins under the same lock. Returns the
+ * number of pages pinned from the front (all of r unless a later page cannot be had), or the error
+ * of the first. `pages` receives the records (NULL for the zero page); it may be NULL on CAP_HOME
+ * machines, where the address names the frame. LOCKING: no core lock held. */
 long must_check pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			  struct folio **pages);
 void unpin_pages(struct quire *q, struct folio **pages, u64 n);
@@ -53,17 +58,19 @@ void unpin_pages(struct quire *q, struct folio **pages, u64 n);
 long must_check pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access);
 void unpin_range(struct quire *q, struct fault_space *fs, struct range r);
 
-/* handle_fault for a caller that holds the space lock (either way) and knows the area. One attempt at one page, looping inside
- * where it must look again. */
-int must_check fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
-				      u32 access);
+/* handle_fault for a caller that holds the space lock (either way) and knows the area. One attempt
+ * at one page, looping inside where it must look again. */
+int must_check fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *v,
+				      u64 va, u32 access);
 /* The shared zero page, on CAP_ZERO_PAGE machines without home frames; else NULL. */
 struct folio *fault_zero_folio(struct quire *q);
 
-/* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame (CAP_HOME), else from the
- * table's reservation, else anywhere. 0; -EBUSY: the home frame is in use or on its way out, yield and look again; -ENOMEM.
- * LOCKING: area or space lock held; no entry lock. */
-int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct folio **out);
+/* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame
+ * (CAP_HOME), else from the table's reservation, else anywhere. 0; -EBUSY: the home frame is in use
+ * or on its way out, yield and look again; -ENOMEM. LOCKING: area or space lock held; no entry
+ * lock. */
+int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va,
+				struct folio **out);
 /* Undo for a folio that was never mapped. */
 void fault_free_folio(struct quire *q, struct folio *f);
 

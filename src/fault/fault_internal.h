@@ -1,8 +1,9 @@
 /*
  * fault_internal.h - what the files of this folder share: one fault in progress, and its steps.
  *
- * Each step (do_anon, do_swap, do_wp) returns 0 (done, or look again at the entry: the access is simply retried), FAULT_AGAIN (look again
- * after giving the processor away), FAULT_SPACE (needs the space lock), or a negative errno for the trap.
+ * Each step (do_anon, do_swap, do_wp) returns 0 (done, or look again at the entry: the access is
+ * simply retried), FAULT_AGAIN (look again after giving the processor away), FAULT_SPACE (needs the
+ * space lock), or a negative errno for the trap.
  * Locking: the area is read-locked, or the space lock is held (space_locked), throughout a step.
  */
 #ifndef QUIRE_FAULT_INTERNAL_H
@@ -15,15 +16,15 @@
 
 enum fault_result { FAULT_DONE = 0, FAULT_AGAIN = 1, FAULT_SPACE = 2 };
 
-#define TOUCH_ORDER_MIN 2u  /* a lone first touch fills 16 KiB */
-#define TOUCH_ORDER_MAX 6u  /* a run of them 256 KiB: one reclaim cluster */
+#define TOUCH_ORDER_MIN 2u /* a lone first touch fills 16 KiB */
+#define TOUCH_ORDER_MAX 6u /* a run of them 256 KiB: one reclaim cluster */
 #define TOUCH_PAGES_MAX (1u << TOUCH_ORDER_MAX)
-#define READAHEAD_MAX 32u
+#define READAHEAD_MAX   32u
 
 struct fault_state {
 	const struct fault_ops *ops; /* (C) once registered */
-	struct folio *zero;	     /* (C) CAP_ZERO_PAGE: the zero page's folio */
-	u64 zero_pfn;		     /* (C) */
+	struct folio *zero;          /* (C) CAP_ZERO_PAGE: the zero page's folio */
+	u64 zero_pfn;                /* (C) */
 };
 
 struct fc {
@@ -55,13 +56,17 @@ int fault_do_wp(struct fc *c, u64 entry);
 /* Home machines: the frame for the address is not free. See anon.c. */
 int fault_home_busy(struct fc *c, u64 entry);
 
-/* Charge n pages to the group. `force`: over the limit when nothing can be evicted, else -ENOMEM then. */
+/* Charge n pages to the group. `force`: over the limit when nothing can be evicted, else -ENOMEM
+ * then. */
 int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force);
-/* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order 0 is forced over the limit. */
+/* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order
+ * 0 is forced over the limit. */
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);
-/* Up to n order-0 folios for consecutive pages from va on, charged; how many (>= 1) or an error as above. */
+/* Up to n order-0 folios for consecutive pages from va on, charged; how many (>= 1) or an error as
+ * above. */
 int must_check fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out);
-/* Bits of a new present entry for a page of this fault: writable ones are dirty where software keeps D. */
+/* Bits of a new present entry for a page of this fault: writable ones are dirty where software
+ * keeps D. */
 static inline u64 fault_entry_bits(const struct fc *c, bool writable, bool dirty)
 {
 	u64 bits = ENTRY_USER | ENTRY_ACCESSED;

@@ -4,7 +4,8 @@
  *   T1: pin                                   T2: reclaim
  *   entry lock; entry present, allowed?       entry lock; pinned? leave it. else clear the entry
  *   add PIN_BIAS; unlock
- * Both look under the same lock, so a page is either pinned and stays, or gone and is faulted in again.
+ * Both look under the same lock, so a page is either pinned and stays, or gone and is faulted in
+ * again.
  */
 #include "fault/fault_internal.h"
 
@@ -37,7 +38,8 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		}
 		rec = phys_record(q, entry_pfn(e));
 		folio_get_nr(folio_head(rec), PIN_BIAS);
-		/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio is not written out, so the flag stays. */
+		/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio
+		 * is not written out, so the flag stays. */
 		if ((access & ACCESS_WRITE) && !folio_test(folio_head(rec), PG_DIRTY))
 			folio_set(folio_head(rec), PG_DIRTY);
 		if (pages)
@@ -66,7 +68,8 @@ long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 		idle = n ? 0 : idle + 1;
 		if (n == left)
 			break;
-		/* A page that is evicted as fast as it is brought in must not hold the caller for ever. */
+		/* A page that is evicted as fast as it is brought in must not hold the caller for
+		 * ever. */
 		err = idle > 4096 ? -ENOMEM : handle_fault(q, fs, va, access | ACCESS_REMOTE);
 		if (err)
 			return va == r.start ? err : (long)((va - r.start) >> PAGE_SHIFT);

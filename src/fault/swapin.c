@@ -1,22 +1,25 @@
 /*
- * swapin.c - a fault on a swap entry: the cached folio, or a new one read from the store, with readahead.
+ * swapin.c - a fault on a swap entry: the cached folio, or a new one read from the store, with
+ * readahead.
  *
- * Who keeps the slot: until the entry lock is taken the entry may go at any time, and with it the slot; the cached, locked folio keeps it from being
- * reused (a slot is freed only when it has neither entry nor folio). After the entry lock is taken the entry is compared with the one that the
- * read was for (MECH_SWAP_RECHECK_ENTRY).
+ * Who keeps the slot: until the entry lock is taken the entry may go at any time, and with it the
+ * slot; the cached, locked folio keeps it from being reused (a slot is freed only when it has
+ * neither entry nor folio). After the entry lock is taken the entry is compared with the one that
+ * the read was for (MECH_SWAP_RECHECK_ENTRY).
  *
- * Clean or dirty: where the machine cannot tell when a page is first written (no hardware dirty bit) a page read back for a load is mapped
- * read-only and keeps its stored copy, so that evicting it again costs no write. Where such pages turn out to be written soon after (desc->wp_faults
+ * Clean or dirty: where the machine cannot tell when a page is first written (no hardware dirty
+ * bit) a page read back for a load is mapped read-only and keeps its stored copy, so that evicting
+ * it again costs no write. Where such pages turn out to be written soon after (desc->wp_faults
  * against clean_faults, per 2 MiB), they are mapped writable at once and the copy is given up.
  */
 #include "fault/fault_internal.h"
 
 struct swapin {
-	u32 n;				    /* pages, the faulting one first */
+	u32 n; /* pages, the faulting one first */
 	u64 slot[READAHEAD_MAX];
 	struct folio *folio[READAHEAD_MAX]; /* NULL: dropped out */
-	u64 entry[READAHEAD_MAX];	    /* the swap entry read for */
-	u64 new[READAHEAD_MAX];		    /* the present entry */
+	u64 entry[READAHEAD_MAX];           /* the swap entry read for */
+	u64 new[READAHEAD_MAX];             /* the present entry */
 	int err[READAHEAD_MAX];
 	bool hot[READAHEAD_MAX];
 	void *fill;
@@ -60,7 +63,8 @@ static void entry_mapped(struct fc *c, struct folio *f, u32 page, u64 va, u64 en
 	swap_put(c->q, swp_slot(entry), 1);
 }
 
-/* After the entry lock is dropped: a page that may be written needs its copy no more. LOCKING: folio lock. */
+/* After the entry lock is dropped: a page that may be written needs its copy no more. LOCKING:
+ * folio lock. */
 static void settle_copy(struct fc *c, struct folio *f, bool dirty)
 {
 	if (dirty)
@@ -86,9 +90,11 @@ static int map_cached(struct fc *c, struct folio *f, u64 entry)
 		pt_pte_unlock(desc);
 		return FAULT_AGAIN;
 	}
-	/* The entry's reference. The caller's keeps the folio while it is locked: as soon as the entry lock is dropped the entry may be zapped. */
+	/* The entry's reference. The caller's keeps the folio while it is locked: as soon as the
+	 * entry lock is dropped the entry may be zapped. */
 	folio_get(f);
-	/* Bytes without a stored copy are dirty already: nothing is saved by trapping the first write. */
+	/* Bytes without a stored copy are dirty already: nothing is saved by trapping the first
+	 * write. */
 	writable = (folio_test(f, PG_DIRTY) && (c->vf & VM_WRITE)) || map_writable(c, desc, true);
 	e = pte_mk(pfn, fault_entry_bits(c, writable, fc_write(c)));
 	pte_set(p, e);
@@ -119,7 +125,8 @@ static int swapin_cached(struct fc *c, struct folio *f, u64 entry)
 		r = map_cached(c, f, entry);
 	}
 	folio_unlock(f);
-	/* The entry was zapped while its folio was locked here: nobody else will drop what only the cache keeps. */
+	/* The entry was zapped while its folio was locked here: nobody else will drop what only the
+	 * cache keeps. */
 	if (r == FAULT_AGAIN)
 		rmap_drop_unused_copy(c->q, f);
 	folio_put(c->q, f);
@@ -185,7 +192,8 @@ static void drop_out(struct fc *c, struct swapin *s, u32 i)
 	s->folio[i] = NULL;
 }
 
-/* Frames, locked, into the swap cache. Returns 0, or what stopped the first page; s->n == 0: resolved otherwise. */
+/* Frames, locked, into the swap cache. Returns 0, or what stopped the first page; s->n == 0:
+ * resolved otherwise. */
 static int enter_cache(struct fc *c, struct swapin *s)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
@@ -199,8 +207,8 @@ static int enter_cache(struct fc *c, struct swapin *s)
 		u32 shadow = 0;
 
 		/*
-		 * A fault that found no entry (it was zapped after this one looked) may have met the frame by its number, and
-		 * hold the folio or have mapped it.
+		 * A fault that found no entry (it was zapped after this one looked) may have met
+		 * the frame by its number, and hold the folio or have mapped it.
 		 */
 		if (!folio_trylock(s->folio[i]))
 			break;
@@ -263,14 +271,16 @@ static int install_run(struct fc *c, struct swapin *s, pte_t *p, u32 from, u32 t
 		struct folio *f = s->folio[i];
 
 		folio_set(f, PG_UPTODATE);
-		/* On top of the entry's: the folio is locked until finish(), and the entry may be zapped before. */
+		/* On top of the entry's: the folio is locked until finish(), and the entry may be
+		 * zapped before. */
 		folio_get(f);
 		entry_mapped(c, f, 0, c->va + i * PAGE_SIZE, s->entry[i]);
 	}
 	return 0;
 }
 
-/* Under the entry lock: who may be mapped; returns how many were. s->folio of the others is left for drop_out. */
+/* Under the entry lock: who may be mapped; returns how many were. s->folio of the others is left
+ * for drop_out. */
 static int map_read(struct fc *c, struct swapin *s, u32 *mapped)
 {
 	struct ptdesc *desc;
@@ -284,8 +294,8 @@ static int map_read(struct fc *c, struct swapin *s, u32 *mapped)
 	for (i = 0; i < s->n; i++) {
 		bool w;
 
-		if (s->err[i] || (mech_on(c->q, MECH_SWAP_RECHECK_ENTRY) &&
-				  pte_get(p + i) != s->entry[i]))
+		if (s->err[i] ||
+		    (mech_on(c->q, MECH_SWAP_RECHECK_ENTRY) && pte_get(p + i) != s->entry[i]))
 			break;
 		w = map_writable(c, desc, i == 0);
 		s->new[i] = pte_mk(folio_pfn(c->q, s->folio[i]),
@@ -338,7 +348,7 @@ static int swapin_read(struct fc *c, u64 entry)
 	r = read_pages(c, &s);
 	if (!r)
 		r = s.err[0] == -EAGAIN ? FAULT_AGAIN :
-		    s.err[0]		? s.err[0] :
+		    s.err[0]            ? s.err[0] :
 					  map_read(c, &s, &mapped);
 	if (s.fill)
 		m->ops->fill_end(m, pfn, s.n, s.fill);
@@ -357,6 +367,7 @@ int fault_do_swap(struct fc *c, u64 entry)
 
 	if (f)
 		return swapin_cached(c, f, entry);
-	/* Forced is what moves pages: it wants cached ones mapped, and moves the entries of others as they are. */
+	/* Forced is what moves pages: it wants cached ones mapped, and moves the entries of others
+	 * as they are. */
 	return c->access & ACCESS_FORCE ? FAULT_DONE : swapin_read(c, entry);
 }

@@ -1,13 +1,15 @@
 /*
  * wp.c - a write to a present entry that is not writable, in an area that may be written.
  *
- * The rule of exclusivity (Linux 6c287605): a page that only this space maps is written in place; any other is copied. The order when the entry moves
- * to another frame is clear, flush, set (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first
- * and the old ones later.
+ * The rule of exclusivity (Linux 6c287605): a page that only this space maps is written in place;
+ * any other is copied. The order when the entry moves to another frame is clear, flush, set (Linux
+ * 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first and the
+ * old ones later.
  */
 #include "fault/fault_internal.h"
 
-/* Raise the entry's rights. LOCKING: entry lock. The machine may set A/D bits meanwhile, hence or, not set. */
+/* Raise the entry's rights. LOCKING: entry lock. The machine may set A/D bits meanwhile, hence or,
+ * not set. */
 static int make_writable(struct fc *c, pte_t *p, struct ptdesc *desc)
 {
 	u64 bits = ENTRY_WRITE | ENTRY_ACCESSED | ENTRY_DIRTY, before, e;
@@ -23,7 +25,8 @@ static int make_writable(struct fc *c, pte_t *p, struct ptdesc *desc)
 	return err;
 }
 
-/* Written in place from now on: the stored copy is void. Only a try-lock: the entry lock ranks behind the folio's. */
+/* Written in place from now on: the stored copy is void. Only a try-lock: the entry lock ranks
+ * behind the folio's. */
 static void drop_copy(struct fc *c, struct folio *f)
 {
 	folio_set(f, PG_DIRTY);
@@ -66,7 +69,8 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* The bytes that the entry shows, into the new folio. The entry's page cannot go: the caller has a reference or it is the zero page. */
+/* The bytes that the entry shows, into the new folio. The entry's page cannot go: the caller has a
+ * reference or it is the zero page. */
 static void copy_bytes(struct fc *c, struct folio *to, u64 from_pfn)
 {
 	struct machine *m = fc_machine(c);
@@ -95,7 +99,8 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 	}
 	was = pte_get_and_clear(p);
 	tlb_flush_range(&c->fs->rs.tlb, r);
-	/* The entry's reference, on top of the caller's: once the entry lock is dropped the entry may be zapped. */
+	/* The entry's reference, on top of the caller's: once the entry lock is dropped the entry
+	 * may be zapped. */
 	folio_get(new);
 	folio_add_new_anon_rmap(c->q, new, c->v, c->va);
 	folio_set(new, PG_DIRTY);
@@ -157,7 +162,8 @@ static int copy_page(struct fc *c, u64 entry)
 		folio_put(c->q, new);
 	}
 	if (old)
-		folio_put_nr(c->q, old, err ? 1 : 2); /* the look's, and the entry's once it moved */
+		folio_put_nr(c->q, old,
+			     err ? 1 : 2); /* the look's, and the entry's once it moved */
 	return err;
 }
 

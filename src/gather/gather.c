@@ -1,5 +1,6 @@
 /*
- * gather.c - batches of pages and tables between being unhooked and being freed. See gather.h for the order.
+ * gather.c - batches of pages and tables between being unhooked and being freed. See gather.h for
+ * the order.
  */
 #include "base/arena.h"
 #include "base/mech.h"
@@ -7,12 +8,13 @@
 #include "gather/gather.h"
 
 #define SLOT_DELAY_RMAP 1ull
-#define SLOT_NR_NEXT 2ull
-#define SLOT_FLAGS 3ull
-#define FREE_STEP 512u
-#define FREE_FOLIOS 128u
+#define SLOT_NR_NEXT    2ull
+#define SLOT_FLAGS      3ull
+#define FREE_STEP       512u
+#define FREE_FOLIOS     128u
 
-/* One page of slots. The bundle inside struct gather has the same head, so that both are filled alike. */
+/* One page of slots. The bundle inside struct gather has the same head, so that both are filled
+ * alike. */
 struct gather_batch {
 	struct gather_batch *next;
 	u32 nr, max;
@@ -70,9 +72,9 @@ void gather_note_range(struct gather *g, u64 va, u64 size)
 }
 
 /*
- * Room for a pair? Makes the next batch the active one if not. While delayed removals are pending no further batch is entered, not even
- * one that is left over from an earlier round: they may only be in the active batch and the bundle, which is where the removal looks for
- * them.
+ * Room for a pair? Makes the next batch the active one if not. While delayed removals are pending
+ * no further batch is entered, not even one that is left over from an earlier round: they may only
+ * be in the active batch and the bundle, which is where the removal looks for them.
  */
 static bool next_batch(struct gather *g)
 {
@@ -175,7 +177,8 @@ void gather_flush_before_unlock(struct gather *g)
 	g->delayed_rmap = false;
 }
 
-/* Free in steps, so that no lock inside is held over thousands of pages; a pair is never taken apart. */
+/* Free in steps, so that no lock inside is held over thousands of pages; a pair is never taken
+ * apart. */
 static void free_batch(struct gather *g, struct gather_batch *b)
 {
 	/* Small: this may run on a signal stack. */

@@ -2,31 +2,35 @@
  * machine.h - the machine contract: what gives page-table entries a meaning.
  *
  * The core decides entries, folios and flushes; a machine makes them accessible memory. Two exist:
- * `sim` (simulated CPUs with TLBs that walk the core's tables) and `host` (this process's own memory
- * through userfaultfd, whose host page table plays the TLB).
+ * `sim` (simulated CPUs with TLBs that walk the core's tables) and `host` (this process's own
+ * memory through userfaultfd, whose host page table plays the TLB).
  *
  * Pre- and postconditions, once for all calls:
  *  - addresses and sizes are page aligned unless said otherwise; nr > 0;
- *  - 0 is success, negative errno is failure; a failed call has changed nothing unless said otherwise;
- *  - calls may be made from a fault handler, with locks held unless said otherwise, and never call back
- *    into the core except through the trap, which is only raised by user accesses.
+ *  - 0 is success, negative errno is failure; a failed call has changed nothing unless said
+ *    otherwise;
+ *  - calls may be made from a fault handler, with locks held unless said otherwise, and never call
+ *    back into the core except through the trap, which is only raised by user accesses.
  *
  * Home frames (CAP_HOME): the frame of a page is the memory at its own address, pfn == va >> 12.
- *  - its bytes can be written only by fill_begin + entries_changed, and read through frame_window only
- *    between read_begin and read_end (a page that is dropped meanwhile reads as zeroes);
+ *  - its bytes can be written only by fill_begin + entries_changed, and read through frame_window
+ *    only between read_begin and read_end (a page that is dropped meanwhile reads as zeroes);
  *  - a NO_ACCESS flush or a release discards the bytes;
- *  - frames are exclusively owned while released: nobody else may fill the frame until release returned.
+ *  - frames are exclusively owned while released: nobody else may fill the frame until release
+ *    returned.
  *
  * The two strengths of a flush (what is true when tlb_flush returns):
- *  - FLUSH_NO_STORE: no store gets through an old translation any more. Loads may still see the old bytes.
+ *  - FLUSH_NO_STORE: no store gets through an old translation any more. Loads may still see the old
+ *    bytes.
  *    Enough before a page is copied out: its bytes do not change until the frame is released.
  *  - FLUSH_NO_ACCESS: no access at all gets through an old translation.
- * A release implies NO_ACCESS for the frame. With CAP_FLUSH_UNDER_LOCK, flushes that follow clearing or
- * downgrading entries are issued before the entry lock is dropped (the flush is not harmless to a newer
- * translation there).
+ * A release implies NO_ACCESS for the frame. With CAP_FLUSH_UNDER_LOCK, flushes that follow
+ * clearing or downgrading entries are issued before the entry lock is dropped (the flush is not
+ * harmless to a newer translation there).
  *
- * Locking: entries_changed is called with the entry lock of the entries held; frames_release with the frames
- * at reference count 0 and not yet allocatable; area calls with the space lock held for writing.
+ * Locking: entries_changed is called with the entry lock of the entries held; frames_release with
+ * the frames at reference count 0 and not yet allocatable; area calls with the space lock held for
+ * writing.
  */
 #ifndef QUIRE_MACHINE_MACHINE_H
 #define QUIRE_MACHINE_MACHINE_H
@@ -36,23 +40,25 @@
 #include "machine/entry.h"
 
 enum machine_caps {
-	CAP_HOME = BIT(0),	       /* private pages live in home frames */
+	CAP_HOME = BIT(0),             /* private pages live in home frames */
 	CAP_FLUSH_UNDER_LOCK = BIT(1), /* see above */
-	CAP_HW_AD = BIT(2),	       /* the machine sets ACCESSED and DIRTY in entries by itself */
-	CAP_ZERO_PAGE = BIT(3),	       /* read faults may map the shared zero page (SPECIAL entries) */
-	CAP_HUGE = BIT(4),	       /* leaf entries at PMD level */
-	CAP_RANGE_FLUSH = BIT(5),      /* flushes less than everything */
-	CAP_AREA_PROTECT = BIT(6),     /* area_protect itself enforces protection (and flushes) */
+	CAP_HW_AD = BIT(2),        /* the machine sets ACCESSED and DIRTY in entries by itself */
+	CAP_ZERO_PAGE = BIT(3),    /* read faults may map the shared zero page (SPECIAL entries) */
+	CAP_HUGE = BIT(4),         /* leaf entries at PMD level */
+	CAP_RANGE_FLUSH = BIT(5),  /* flushes less than everything */
+	CAP_AREA_PROTECT = BIT(6), /* area_protect itself enforces protection (and flushes) */
 };
-/* Without CAP_HW_AD the machine traps the first store to a page whose entry lacks DIRTY or WRITE: the core
- * never sets WRITE without DIRTY then. */
+/* Without CAP_HW_AD the machine traps the first store to a page whose entry lacks DIRTY or WRITE:
+ * the core never sets WRITE without DIRTY then. */
 
 enum access {
 	ACCESS_READ = 0,
 	ACCESS_WRITE = BIT(0),
 	ACCESS_EXEC = BIT(1),
-	ACCESS_REMOTE = BIT(2), /* by the core on somebody's behalf (pin, populate), not by a trapped access */
-	ACCESS_FORCE = BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
+	ACCESS_REMOTE = BIT(
+		2), /* by the core on somebody's behalf (pin, populate), not by a trapped access */
+	ACCESS_FORCE =
+		BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
 	ACCESS_SPURIOUS = BIT(3), /* the same access trapped again: reinstall the translation */
 };
 
@@ -60,10 +66,10 @@ enum flush_strength { FLUSH_NO_STORE = 1, FLUSH_NO_ACCESS = 2 };
 
 struct tlb_range {
 	u64 start;
-	u64 end;		     /* start == 0 && end == ~0: the whole space */
+	u64 end; /* start == 0 && end == ~0: the whole space */
 	enum flush_strength strength;
-	bool pmd_level;		     /* some cleared entries were PMD leaves */
-	bool tables_freed;	     /* tables will be freed: paging-structure caches too */
+	bool pmd_level;    /* some cleared entries were PMD leaves */
+	bool tables_freed; /* tables will be freed: paging-structure caches too */
 };
 
 struct machine;
@@ -79,44 +85,52 @@ struct machine_ops {
 	const char *name;
 
 	/* ---- frames ---- */
-	/* Where the core reads (non-home: and writes) the bytes of frame pfn; contiguous for an aligned
-	 * run inside one 2 MiB block. */
+	/* Where the core reads (non-home: and writes) the bytes of frame pfn; contiguous for an
+	 * aligned run inside one 2 MiB block. */
 	void *(*frame_window)(struct machine *m, u64 pfn);
-	/* A buffer for the new bytes of nr (<= 512) frames from pfn on; it is the frame itself where that can
-	 * be written directly. Contents undefined. NULL: no memory. Owned by the caller until fill_end. */
+	/* A buffer for the new bytes of nr (<= 512) frames from pfn on; it is the frame itself
+	 * where that can be written directly. Contents undefined. NULL: no memory. Owned by the
+	 * caller until fill_end. */
 	void *(*fill_begin)(struct machine *m, u64 pfn, u32 nr);
 	void (*fill_end)(struct machine *m, u64 pfn, u32 nr, void *buf);
 	/* Bracket for reads of home frames: protection of the area against reading waits for it. */
 	void (*read_begin)(struct machine *m);
 	void (*read_end)(struct machine *m);
-	/* Give the bytes back. `nr` frames, all exclusively owned by the caller or claimed holes. */
+	/* Give the bytes back. `nr` frames, all exclusively owned by the caller or claimed holes.
+	 */
 	void (*frames_release)(struct machine *m, u64 pfn, u32 nr);
-	/* Move the bytes of nr frames to other frames (home frames: dst not populated). On failure the source
-	 * is intact. Source frames are left released. */
+	/* Move the bytes of nr frames to other frames (home frames: dst not populated). On failure
+	 * the source is intact. Source frames are left released. */
 	int (*frames_move)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
 
 	/* ---- translations ---- */
-	/* nr consecutive leaf entries (level 0: 4 KiB, 1: 2 MiB each) at va now hold entries[0..nr): make them
-	 * usable. `fill`: the frames' new bytes (from fill_begin; the frames' older bytes, if any, are void), or
-	 * NULL when the frames hold their bytes already; `fill_zero` instead: the new bytes are zero. Also called
-	 * when a present entry's bits were raised (write enabled). With `force`, every page's state is set
-	 * anew even where the machine believes it is right already (spurious fault). -ENOMEM/-EAGAIN: nothing is installed. */
-	int (*entries_changed)(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
-			       unsigned level, const void *fill, bool fill_zero, bool force);
+	/* nr consecutive leaf entries (level 0: 4 KiB, 1: 2 MiB each) at va now hold
+	 * entries[0..nr): make them usable. `fill`: the frames' new bytes (from fill_begin; the
+	 * frames' older bytes, if any, are void), or NULL when the frames hold their bytes already;
+	 * `fill_zero` instead: the new bytes are zero. Also called when a present entry's bits were
+	 * raised (write enabled). With `force`, every page's state is set anew even where the
+	 * machine believes it is right already (spurious fault). -ENOMEM/-EAGAIN: nothing is
+	 * installed. */
+	int (*entries_changed)(struct machine *m, struct mspace *s, u64 va, const u64 *entries,
+			       u32 nr, unsigned level, const void *fill, bool fill_zero,
+			       bool force);
 	void (*tlb_flush)(struct machine *m, struct mspace *s, const struct tlb_range *r);
 	/* Returns after every lockless table walk that began before the call has ended. */
 	void (*sync_lockless_walkers)(struct machine *m);
 
 	/* ---- spaces and areas ---- */
-	/* `root`: the top table (PTRS_PER_TABLE words). On success *out and the addresses usable for areas in
-	 * *usable (host: a reserved region; accesses in it that hit no area raise the trap). */
+	/* `root`: the top table (PTRS_PER_TABLE words). On success *out and the addresses usable
+	 * for areas in *usable (host: a reserved region; accesses in it that hit no area raise the
+	 * trap). */
 	int (*space_create)(struct machine *m, a64_t *root, void *trap_ctx, struct mspace **out,
 			    struct range *usable);
 	void (*space_destroy)(struct machine *m, struct mspace *s);
 	/* An area came, changed protection (PROT_* bits as in mman.h), or went. area_protect with
-	 * CAP_AREA_PROTECT: when it returns no access beyond prot gets through. -ENOMEM: a limit of host
-	 * mappings would be exceeded. area_map: new area, nothing populated. area_unmap: already zapped. With
-	 * prot PROT_BITS_FOREIGN: the addresses become somebody else's (map), or are to be managed again (unmap). */
+	 * CAP_AREA_PROTECT: when it returns no access beyond prot gets through. -ENOMEM: a limit of
+	 * host mappings would be exceeded. area_map: new area, nothing populated. area_unmap:
+	 * already zapped. With
+	 * prot PROT_BITS_FOREIGN: the addresses become somebody else's (map), or are to be managed
+	 * again (unmap). */
 	int (*area_map)(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 	int (*area_protect)(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 			    unsigned prot);
@@ -127,7 +141,8 @@ struct machine_ops {
 	u64 (*random)(struct machine *m);
 	unsigned (*nr_cpus)(struct machine *m);
 	void (*sleep_ns)(struct machine *m, u64 ns);
-	/* A thread of the core's own (background reclaim, write-back). Signals blocked, not managed. */
+	/* A thread of the core's own (background reclaim, write-back). Signals blocked, not
+	 * managed. */
 	int (*thread_start)(struct machine *m, void (*fn)(void *arg), void *arg, void **handle);
 	/* Waits for its end; the caller has told it to stop. */
 	void (*thread_join)(struct machine *m, void *handle);
@@ -139,8 +154,8 @@ struct machine_ops {
 	void (*mem_discard)(struct machine *m, void *addr, size_t bytes);
 
 	/* ---- files for swap stores; offsets and sizes multiples of PAGE_SIZE ---- */
-	/* Opens or creates `path`, not inherited by exec, unlinked at once if created. >= 0 handle or -errno. *size: in: wanted
-	 * bytes (0: what is there); out: usable bytes. */
+	/* Opens or creates `path`, not inherited by exec, unlinked at once if created. >= 0 handle
+	 * or -errno. *size: in: wanted bytes (0: what is there); out: usable bytes. */
 	int (*file_open)(struct machine *m, const char *path, u64 *size);
 	void (*file_close)(struct machine *m, int h);
 	/* Whole transfers or -errno; interrupted and short transfers are continued inside. */
@@ -153,9 +168,9 @@ struct machine_ops {
 
 struct machine {
 	const struct machine_ops *ops; /* (C) */
-	u32 caps;		       /* (C) */
-	machine_trap_fn trap;	       /* (C) set by the core before the first space_create */
-	struct inject *inject;	       /* (C) may be NULL */
+	u32 caps;                      /* (C) */
+	machine_trap_fn trap;          /* (C) set by the core before the first space_create */
+	struct inject *inject;         /* (C) may be NULL */
 };
 
 static inline bool machine_has(const struct machine *m, u32 cap)
@@ -163,9 +178,9 @@ static inline bool machine_has(const struct machine *m, u32 cap)
 	return m->caps & cap;
 }
 
-#define PROT_BITS_READ 1u
-#define PROT_BITS_WRITE 2u
-#define PROT_BITS_EXEC 4u
+#define PROT_BITS_READ    1u
+#define PROT_BITS_WRITE   2u
+#define PROT_BITS_EXEC    4u
 #define PROT_BITS_FOREIGN 8u
 
 #endif

@@ -4,19 +4,20 @@
  *   1 lock, judge, give swap slots      folio lock (try only)
  *   2 unmap all into one flush batch    entries become swap entries, dirty bits go to the folios
  *   3 flush the batch                   from here on no store reaches the bytes
- *   4 write the dirty ones out          what fails stays in the swap cache, dirty, and is mapped again by the next fault
- *   5 freeze, leave the swap cache      exactly the isolation's and the cache's references, or it stays
- *   6 free in spans                     the release invalidates what loads may still have seen
+ *   4 write the dirty ones out          what fails stays in the swap cache, dirty, and is mapped
+ *   again by the next fault 5 freeze, leave the swap cache      exactly the isolation's and the
+ *   cache's references, or it stays 6 free in spans                     the release invalidates
+ *   what loads may still have seen
  *
- * The read bracket is open from before step 2: an area whose reading is being forbidden waits for it, and step 2 skips areas for which it already
- * is (machine.h, home frames).
+ * The read bracket is open from before step 2: an area whose reading is being forbidden waits for
+ * it, and step 2 skips areas for which it already is (machine.h, home frames).
  */
 #include "reclaim/reclaim_internal.h"
 
 struct evict {
 	struct quire *q;
 	struct folio *folio[EVICT_MAX]; /* locked, going */
-	bool done[EVICT_MAX];		/* unmapped */
+	bool done[EVICT_MAX];           /* unmapped */
 	u32 n;
 	struct list keep;   /* unlocked, go back to the LRU */
 	struct list frozen; /* on their way to the allocator */
@@ -71,7 +72,8 @@ static void judge(struct evict *ev, struct folio *f)
 	ev->folio[ev->n++] = f;
 }
 
-/* A large folio of which pages were unmapped: as single pages, so that only what is mapped is written. */
+/* A large folio of which pages were unmapped: as single pages, so that only what is mapped is
+ * written. */
 static bool split_partial(struct evict *ev, struct folio *f)
 {
 	struct list out;
@@ -108,8 +110,9 @@ static void unmap_and_flush(struct evict *ev)
 		/* Found unmapped already: by an earlier round whose write failed. */
 		if (!ev->done[i] && !folio_mapped(f))
 			ev->done[i] = true;
-		/* Or by its owner: nothing names its slots, its bytes may be gone, and it is only to be dropped. Entries that
-		 * do name them stay while the folio is locked (space/unmap.c waits for it). */
+		/* Or by its owner: nothing names its slots, its bytes may be gone, and it is only
+		 * to be dropped. Entries that do name them stay while the folio is locked
+		 * (space/unmap.c waits for it). */
 		if (ev->done[i] && folio_test(f, PG_SWAPCACHE) && swap_try_free_folio(ev->q, f))
 			ev->done[i] = false;
 	}
@@ -182,7 +185,8 @@ static void finish(struct evict *ev)
 			folio_set(f, PG_DIRTY);
 			folio_clear(f, PG_LAZYFREE);
 		}
-		/* Slots that nothing names go. Unmapped, named and not written: the cache is the bytes' only home. */
+		/* Slots that nothing names go. Unmapped, named and not written: the cache is the
+		 * bytes' only home. */
 		if (folio_test(f, PG_SWAPCACHE))
 			swap_try_free_folio(q, f);
 		keep_folio(ev, f, true);

@@ -1,15 +1,17 @@
 /*
- * reclaim.c - how much, from where, and by whom: direct and background reclaim, list balance, refault distance.
+ * reclaim.c - how much, from where, and by whom: direct and background reclaim, list balance,
+ * refault distance.
  *
- * Refault distance (after Linux's workingset): the clock counts evicted pages. A page that comes back after d evictions would have stayed, had the lists been
- * d pages longer; if d is no more than half of what is resident, it displaces something colder and starts on the active list.
+ * Refault distance (after Linux's workingset): the clock counts evicted pages. A page that comes
+ * back after d evictions would have stayed, had the lists been d pages longer; if d is no more than
+ * half of what is resident, it displaces something colder and starts on the active list.
  */
 #include "base/arena.h"
 #include "reclaim/reclaim_internal.h"
 
 #define STEP_PAGES LRU_CLUSTER
-#define STUCK_NS 2000000ull /* stores full or all pinned: give the CPU to the program */
-#define BG_SAMPLE 256u
+#define STUCK_NS   2000000ull /* stores full or all pinned: give the CPU to the program */
+#define BG_SAMPLE  256u
 
 int reclaim_create(struct quire *q)
 {
@@ -56,8 +58,9 @@ void reclaim_step_end(struct quire *q, u32 phase)
 }
 
 /*
- * Twice, because a step may read the phase, be held up, and count itself in the old one after it was found empty; that one is waited for in
- * the second round. New steps count in the other phase, so none is waited for that began after the call.
+ * Twice, because a step may read the phase, be held up, and count itself in the old one after it
+ * was found empty; that one is waited for in the second round. New steps count in the other phase,
+ * so none is waited for that began after the call.
  */
 void reclaim_wait(struct quire *q)
 {
@@ -71,7 +74,8 @@ void reclaim_wait(struct quire *q)
 	}
 }
 
-/* Keep at least a third of the pages on the inactive list: that is what refault distances are measured against. */
+/* Keep at least a third of the pages on the inactive list: that is what refault distances are
+ * measured against. */
 static void balance(struct quire *q, unsigned node)
 {
 	u64 active = lru_size(q, node, LRU_ACTIVE), inactive = lru_size(q, node, LRU_INACTIVE);
@@ -105,7 +109,8 @@ u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 	u32 looked;
 
 	(void)cg; /* one limited group so far: the root; every page counts towards it */
-	/* Pages just faulted in wait in per-CPU batches; they count, and with little memory they are all there is. */
+	/* Pages just faulted in wait in per-CPU batches; they count, and with little memory they
+	 * are all there is. */
 	lru_drain_all(q);
 	budget = 2 * (lru_size(q, 0, LRU_INACTIVE) + lru_size(q, 0, LRU_ACTIVE)) + 4 * STEP_PAGES;
 	while (freed < nr && scanned < budget) {
@@ -145,7 +150,8 @@ u64 reclaim_make_room(struct quire *q, unsigned cg, u32 pages)
 	return freed;
 }
 
-/* Several threads faulting on a small machine leave no CPU for a helper: it would only take turns with them. */
+/* Several threads faulting on a small machine leave no CPU for a helper: it would only take turns
+ * with them. */
 static bool helper_wanted(struct quire *q)
 {
 	struct reclaim *r = q->reclaim;

@@ -14,25 +14,26 @@
 #define EVICT_MAX 96u /* folios in one batch: arrays live on a fault's stack */
 
 struct reclaim {
-	a64_t evictions;    /* (A) pages evicted ever: the clock of refault distances */
-	a64_t stuck_until;  /* (A) time before which trying again is pointless */
-	a32_t phase;	    /* (A) low bit: which count a new step goes to */
-	a32_t steps[2];	    /* (A) steps under way that began in an even, an odd phase */
+	a64_t evictions;   /* (A) pages evicted ever: the clock of refault distances */
+	a64_t stuck_until; /* (A) time before which trying again is pointless */
+	a32_t phase;       /* (A) low bit: which count a new step goes to */
+	a32_t steps[2];    /* (A) steps under way that began in an even, an odd phase */
 	/* background */
-	void *thread;	    /* (C) while running */
-	a32_t bg_word;	    /* (A) 0 asleep, 1 told to work, 2 told to stop */
-	a32_t bg_running;   /* (A) */
+	void *thread;     /* (C) while running */
+	a32_t bg_word;    /* (A) 0 asleep, 1 told to work, 2 told to stop */
+	a32_t bg_running; /* (A) */
 	/* who faults: one thread (a CPU is probably idle) or several */
-	a32_t last_thread;  /* (A) */
-	a32_t same;	    /* (A) */
-	a32_t other;	    /* (A) */
-	a32_t one_thread;   /* (A) verdict */
+	a32_t last_thread; /* (A) */
+	a32_t same;        /* (A) */
+	a32_t other;       /* (A) */
+	a32_t one_thread;  /* (A) verdict */
 };
 
 /* A stretch in which folios are isolated or spaces known: reclaim_wait waits for its end. */
 u32 must_check reclaim_step_begin(struct quire *q);
 void reclaim_step_end(struct quire *q, u32 phase);
-/* Evict what is on the list (isolated folios); what stays goes back to its list. Returns pages freed. */
+/* Evict what is on the list (isolated folios); what stays goes back to its list. Returns pages
+ * freed. */
 u32 evict_folios(struct quire *q, struct list *folios);
 
 #endif

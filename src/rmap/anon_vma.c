@@ -1,8 +1,9 @@
 /*
  * anon_vma.c - anon_vmas, their chains to areas, and what happens to them when areas change.
  *
- * See rmap.h for the structures. An area's chain objects are changed under the space lock for writing, or by
- * anon_vma_prepare under the space lock for reading, where the cmpxchg of vma->anon_vma picks one winner.
+ * See rmap.h for the structures. An area's chain objects are changed under the space lock for
+ * writing, or by anon_vma_prepare under the space lock for reading, where the cmpxchg of
+ * vma->anon_vma picks one winner.
  */
 #include "base/arena.h"
 #include "rmap/rmap_internal.h"
@@ -65,9 +66,10 @@ void anon_vma_put(struct quire *q, struct anon_vma *av)
 }
 
 /*
- * Revalidates: the folio's mapping may be stale, because the last unmap does not clear it. While the folio is mapped, an area
- * that maps it holds a reference of the anon_vma; so "mapped after the reference was taken" proves
- * that the pointer was good when it was taken. RCU keeps the memory an anon_vma until then.
+ * Revalidates: the folio's mapping may be stale, because the last unmap does not clear it. While
+ * the folio is mapped, an area that maps it holds a reference of the anon_vma; so "mapped after the
+ * reference was taken" proves that the pointer was good when it was taken. RCU keeps the memory an
+ * anon_vma until then.
  */
 struct anon_vma *folio_get_anon_vma(struct quire *q, struct folio *f)
 {
@@ -112,8 +114,8 @@ static void chain_link(struct anon_vma_chain *avc, struct vma *v, struct anon_vm
 	itree_insert(&av->tree, &avc->node);
 }
 
-/* LOCKING: space lock for reading: the neighbours' bounds and flags stand still. The owner's chain is read under the root lock: its anon_vma is
- * published before the chain is linked. */
+/* LOCKING: space lock for reading: the neighbours' bounds and flags stand still. The owner's chain
+ * is read under the root lock: its anon_vma is published before the chain is linked. */
 static bool has_one_chain(struct vma *owner, struct anon_vma *av)
 {
 	bool one;
@@ -150,7 +152,8 @@ void rmap_space_fini(struct quire *q, struct rmap_space *rs)
 	rs->home = NULL;
 }
 
-/* The space's, or a neighbour's so that the two areas can merge one day; with a reference, or NULL. */
+/* The space's, or a neighbour's so that the two areas can merge one day; with a reference, or NULL.
+ */
 static struct anon_vma *find_sharable(struct vma *v)
 {
 	struct anon_vma *home = vma_rmap_space(v)->home;

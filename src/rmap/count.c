@@ -1,7 +1,8 @@
 /*
  * count.c - mapping counts of folios, and the checker's view of them.
  *
- * All under the entry lock of the entry that comes or goes; counts are atomic because a folio's entries may lie in several tables.
+ * All under the entry lock of the entry that comes or goes; counts are atomic because a folio's
+ * entries may lie in several tables.
  */
 #include "rmap/rmap_internal.h"
 

@@ -1,16 +1,18 @@
 /*
  * rmap.h - from a folio to every entry that maps it: anon_vma, the walk, mapping counts, unmapping.
  *
- * struct anon_vma: a reference-counted set of areas that may map the same anonymous folios, in an interval tree by page
- * index; areas and anon_vmas are linked by anon_vma_chain objects (an area may be in several once spaces fork). All anon_vmas of
- * one family share the root's rwsem.
- * A folio's mapping holds the anon_vma (| MAPPING_ANON) and its index; to walk, one takes a reference with
- * folio_get_anon_vma (RCU; revalidates that the folio is still mapped) and read-locks the root.
+ * struct anon_vma: a reference-counted set of areas that may map the same anonymous folios, in an
+ * interval tree by page index; areas and anon_vmas are linked by anon_vma_chain objects (an area
+ * may be in several once spaces fork). All anon_vmas of one family share the root's rwsem.
+ * A folio's mapping holds the anon_vma (| MAPPING_ANON) and its index; to walk, one takes a
+ * reference with folio_get_anon_vma (RCU; revalidates that the folio is still mapped) and
+ * read-locks the root.
  *
  *   T1: rmap walk                             T2: last unmap of the folio
  *   rcu lock; m = folio->mapping
  *   mapped? yes; try ref anon_vma             mapcount -> 0 ... areas unlinked, anon_vma refs -> 0
- *   still mapped? no -> drop, give up         freed after a grace period: the try-ref above never touches freed memory
+ *   still mapped? no -> drop, give up         freed after a grace period: the try-ref above never
+ *   touches freed memory
  *
  * Locking: ANON_VMA (root rwsem) before entry locks; callers hold the folio lock for unmap.
  */
@@ -24,51 +26,56 @@
 #include "vma/vma.h"
 
 struct anon_vma {
-	struct rwsem rwsem;	/* used of the root only */
-	struct anon_vma *root;	/* (C) */
-	a32_t ref;		/* areas' chains + walkers */
-	struct itree tree;	/* (root rwsem) of anon_vma_chain.node */
+	struct rwsem rwsem;    /* used of the root only */
+	struct anon_vma *root; /* (C) */
+	a32_t ref;             /* areas' chains + walkers */
+	struct itree tree;     /* (root rwsem) of anon_vma_chain.node */
 	struct rcu_head rcu;
 };
 
 struct anon_vma_chain {
-	struct itree_node node;	  /* (root rwsem) [pgoff, last pgoff] of the area */
-	struct vma *vma;	  /* (C) */
-	struct anon_vma *anon_vma;/* (C) */
-	struct list same_vma;	  /* (S) in vma->anon_chain */
+	struct itree_node node;    /* (root rwsem) [pgoff, last pgoff] of the area */
+	struct vma *vma;           /* (C) */
+	struct anon_vma *anon_vma; /* (C) */
+	struct list same_vma;      /* (S) in vma->anon_chain */
 };
 
-/* What rmap must know of the space that owns an area (the space folder embeds it first in struct space). */
+/* What rmap must know of the space that owns an area (the space folder embeds it first in struct
+ * space). */
 struct rmap_space {
 	struct pgtable pgt;
 	struct tlb_space tlb;
-	a64_t rss_pages;	/* entries that map pages */
-	a64_t swap_entries;	/* entries that are swap entries */
-	a32_t batched;		/* ranges left to a batch's flush so far (set under the entry lock) */
-	a32_t batched_flushed;	/* `batched` when the whole space was last flushed for it */
-	struct anon_vma *home;	/* (C) home machines: the one anon_vma of all areas; else NULL */
+	a64_t rss_pages;    /* entries that map pages */
+	a64_t swap_entries; /* entries that are swap entries */
+	a32_t batched;      /* ranges left to a batch's flush so far (set under the entry lock) */
+	a32_t batched_flushed; /* `batched` when the whole space was last flushed for it */
+	struct anon_vma *home; /* (C) home machines: the one anon_vma of all areas; else NULL */
 };
 
 /*
- * Home machines: a page of a large folio can be unmapped, its address mapped anew by another area, and the frame
- * found still in use by the same folio, which the other area maps too. One folio would then belong to two anon_vmas. So there
- * all areas of a space share one, whose index is the address itself (folio->index == pgoff == va >> PAGE_SHIFT always; frames
- * are not shared between spaces, and mremap moves bytes, not entries).
+ * Home machines: a page of a large folio can be unmapped, its address mapped anew by another area,
+ * and the frame found still in use by the same folio, which the other area maps too. One folio
+ * would then belong to two anon_vmas. So there all areas of a space share one, whose index is the
+ * address itself (folio->index == pgoff == va >> PAGE_SHIFT always; frames are not shared between
+ * spaces, and mremap moves bytes, not entries).
  */
 int must_check rmap_space_init(struct quire *q, struct rmap_space *rs);
 /* LOCKING: no area is left. */
 void rmap_space_fini(struct quire *q, struct rmap_space *rs);
 
-/* What unmapping needs of the swap folder, which ranks higher: registered by it before the first use. */
+/* What unmapping needs of the swap folder, which ranks higher: registered by it before the first
+ * use. */
 struct rmap_swap_ops {
 	/* An entry is about to name these slots. LOCKING: entry lock. */
 	void (*dup)(struct quire *q, u64 slot, u32 nr);
-	/* The last entry of a folio in the swap cache is gone: its slots go if nothing names them. LOCKING: folio lock. */
+	/* The last entry of a folio in the swap cache is gone: its slots go if nothing names them.
+	 * LOCKING: folio lock. */
 	bool (*try_free)(struct quire *q, struct folio *f);
 };
 void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops);
-/* For whoever is about to drop the references of unmapped entries: a folio that only its stored copy keeps would otherwise linger
- * until reclaim finds it. LOCKING: takes the folio lock; a reference is held. */
+/* For whoever is about to drop the references of unmapped entries: a folio that only its stored
+ * copy keeps would otherwise linger until reclaim finds it. LOCKING: takes the folio lock; a
+ * reference is held. */
 void rmap_drop_unused_copy(struct quire *q, struct folio *f);
 
 int must_check rmap_create(struct quire *q);
@@ -77,16 +84,20 @@ void rmap_destroy(struct quire *q);
 u64 rmap_live_objects(struct quire *q);
 extern const struct vma_ops rmap_vma_ops;
 
-/* Make sure the area has an anon_vma (reuses a mergeable neighbour's). LOCKING: VMA lock or space lock (read is enough). */
+/* Make sure the area has an anon_vma (reuses a mergeable neighbour's). LOCKING: VMA lock or space
+ * lock (read is enough). */
 int must_check anon_vma_prepare(struct quire *q, struct vma *v);
 /* mremap: dst gets src's anon_vma. LOCKING: space write lock. */
 int must_check anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src);
 
 /* ---- counting: LOCKING: entry lock held ---- */
-/* First mapping of a new anonymous folio, nr == folio_nr: sets mapping, index, exclusive, swap-backed. */
+/* First mapping of a new anonymous folio, nr == folio_nr: sets mapping, index, exclusive,
+ * swap-backed. */
 void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u64 va);
-/* A further mapping of pages [first, first+nr) (swap-in again, remap, refault into a live folio). LOCKING: folio lock too. */
-void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v, u64 va);
+/* A further mapping of pages [first, first+nr) (swap-in again, remap, refault into a live folio).
+ * LOCKING: folio lock too. */
+void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v,
+			      u64 va);
 /* Does not touch references. Sets PG_PARTIAL when a large folio stays partly mapped. */
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
 void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
@@ -95,18 +106,20 @@ void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
 enum unmap_flags {
 	UNMAP_IGNORE_MLOCK = BIT(0),
 };
-/* Replace every entry of the folios by swap entries (folio in the swap cache) or drop lazy-free clean ones. `folios`:
- * locked, isolated, ascending by index where they neighbour each other; those of one area inside one table are
- * handled under one lock round. Dirty bits go to the folio when an entry is cleared. The flush is left to
- * `batch` (which the caller must flush before it writes out or frees), except on
- * CAP_FLUSH_UNDER_LOCK machines, where FLUSH_NO_STORE is done inside. done[i] = no mapping is left; a folio that must
- * not be unmapped (mlocked area, pinned, unreadable area on home frames, dirty lazy-free) keeps its entries.
- * LOCKING: takes ANON_VMA for reading, entry locks. Returns the number with done set. */
+/* Replace every entry of the folios by swap entries (folio in the swap cache) or drop lazy-free
+ * clean ones. `folios`: locked, isolated, ascending by index where they neighbour each other; those
+ * of one area inside one table are handled under one lock round. Dirty bits go to the folio when an
+ * entry is cleared. The flush is left to `batch` (which the caller must flush before it writes out
+ * or frees), except on CAP_FLUSH_UNDER_LOCK machines, where FLUSH_NO_STORE is done inside. done[i]
+ * = no mapping is left; a folio that must not be unmapped (mlocked area, pinned, unreadable area on
+ * home frames, dirty lazy-free) keeps its entries. LOCKING: takes ANON_VMA for reading, entry
+ * locks. Returns the number with done set. */
 u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 		      struct tlb_batch *batch, bool *done);
 /*
- * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed. Whoever relies on such an entry not reaching its
- * page any more (protect, zap, a move, MADV_FREE) flushes first (Linux 3ea27719).
+ * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed.
+ * Whoever relies on such an entry not reaching its page any more (protect, zap, a move, MADV_FREE)
+ * flushes first (Linux 3ea27719).
  *   T1: reclaim                    T2: protect                     T3: a CPU
  *   clear the entry, batch it                                      has it cached
  *                                  nothing present: no flush
@@ -115,16 +128,19 @@ u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
  * LOCKING: the entry lock of the entries.
  */
 void rmap_flush_batched(struct rmap_space *rs);
-/* Was it used since the last call? Clears accessed bits without a flush (machines with CAP_HW_AD; 0 elsewhere). */
+/* Was it used since the last call? Clears accessed bits without a flush (machines with CAP_HW_AD; 0
+ * elsewhere). */
 u32 rmap_referenced(struct quire *q, struct folio *f);
-/* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for reading. */
+/* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for
+ * reading. */
 void rmap_walk_anon(struct quire *q, struct folio *f,
 		    bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
 
-/* Split a large folio into single pages wherever it is mapped; the entries keep mapping the same frames. The caller has
- * isolated and locked it and holds no reference but the isolation's; it is not in the swap cache. On success the pages that are
- * mapped are on `out` (by ->lru), each isolated with one reference, unlocked; unmapped pages are freed, but for page 0,
- * which is `f` and on `out` too. -EBUSY: others hold references; -EAGAIN; nothing has changed then. */
+/* Split a large folio into single pages wherever it is mapped; the entries keep mapping the same
+ * frames. The caller has isolated and locked it and holds no reference but the isolation's; it is
+ * not in the swap cache. On success the pages that are mapped are on `out` (by ->lru), each
+ * isolated with one reference, unlocked; unmapped pages are freed, but for page 0, which is `f` and
+ * on `out` too. -EBUSY: others hold references; -EAGAIN; nothing has changed then. */
 int must_check rmap_split_folio(struct quire *q, struct folio *f, struct list *out);
 
 /* 0 or number of broken invariants of one area's chains. */

@@ -12,8 +12,8 @@
 #include "rmap/rmap.h"
 
 struct rmap {
-	struct cache *anon_vmas; /* (C) */
-	struct cache *chains;	 /* (C) */
+	struct cache *anon_vmas;              /* (C) */
+	struct cache *chains;                 /* (C) */
 	const struct rmap_swap_ops *swap_ops; /* (C) */
 };
 

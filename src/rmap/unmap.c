@@ -8,10 +8,11 @@
  *     flush (machines that must do it under the lock) or note the range in the batch
  *   entry unlock
  *
- * The reviewer's questions. Which ordering: the slot's count goes up before the entry names it; the folio is in the swap cache
- * before either, so a fault that meets the entry finds the folio there. Which flush: no byte is written out before
- * the batch is flushed, so a store through a stale translation is in the copy (MECH_FLUSH_BEFORE_WRITEOUT in reclaim). Which reference: each
- * cleared entry's reference is dropped here; the isolation's keeps the folio.
+ * The reviewer's questions. Which ordering: the slot's count goes up before the entry names it; the
+ * folio is in the swap cache before either, so a fault that meets the entry finds the folio there.
+ * Which flush: no byte is written out before the batch is flushed, so a store through a stale
+ * translation is in the copy (MECH_FLUSH_BEFORE_WRITEOUT in reclaim). Which reference: each cleared
+ * entry's reference is dropped here; the isolation's keeps the folio.
  */
 #include "rmap/rmap_internal.h"
 
@@ -49,7 +50,8 @@ static void run_close(struct round *r)
 	r->run_start = r->run_end = 0;
 }
 
-/* The batch itself cannot say that it has been flushed (the space may be gone by then), so the first one to ask flushes once more than needed. */
+/* The batch itself cannot say that it has been flushed (the space may be gone by then), so the
+ * first one to ask flushes once more than needed. */
 void rmap_flush_batched(struct rmap_space *rs)
 {
 	struct tlb_range all = { .start = 0, .end = TLB_ALL_END, .strength = FLUSH_NO_ACCESS };
@@ -120,13 +122,15 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 	/* Memory that is protected against reading is not read by eviction. */
 	if (r->home && (!(vf & VM_READ) || (vf & VM_UNREADABLE)))
 		return false;
-	/* Pins are taken under the entry lock, which is held: none can come while the entries go. */
+	/* Pins are taken under the entry lock, which is held: none can come while the entries go.
+	 */
 	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && folio_maybe_pinned(f))
 		return false;
 	return true;
 }
 
-/* A lazily freed folio may be dropped only while no entry of it is dirty. The n entries from p on, where pfn and its followers may be mapped. */
+/* A lazily freed folio may be dropped only while no entry of it is dirty. The n entries from p on,
+ * where pfn and its followers may be mapped. */
 static bool lazyfree_is_clean(struct folio *f, u64 pfn, pte_t *p, u32 n)
 {
 	if (folio_test(f, PG_DIRTY))
@@ -143,8 +147,9 @@ static bool lazyfree_is_clean(struct folio *f, u64 pfn, pte_t *p, u32 n)
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
 /*
- * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was to be dropped was written since
- * lazyfree_is_clean looked (the hardware sets DIRTY without the entry lock), so its entry is back.
+ * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was
+ * to be dropped was written since lazyfree_is_clean looked (the hardware sets DIRTY without the
+ * entry lock), so its entry is back.
  */
 static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn,
 				bool drop)
@@ -172,8 +177,8 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 	return UNMAP_GONE;
 }
 
-/* The pages [i, i + step) of a folio, whose entries begin at p, in the table that is locked. *gone: how many entries were cleared.
- * False: something must stay. */
+/* The pages [i, i + step) of a folio, whose entries begin at p, in the table that is locked. *gone:
+ * how many entries were cleared. False: something must stay. */
 static bool unmap_stretch(struct round *r, struct folio *f, u32 i, u32 step, pte_t *p, u64 va,
 			  bool drop, u32 *gone)
 {
@@ -194,13 +199,15 @@ static bool unmap_stretch(struct round *r, struct folio *f, u32 i, u32 step, pte
 	return true;
 }
 
-/* One folio in one area. False: it must stay mapped, in whole or (one that lies in two tables) in part. */
+/* One folio in one area. False: it must stay mapped, in whole or (one that lies in two tables) in
+ * part. */
 static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 {
 	u32 nr = folio_nr(f), i = 0, n = 0;
 	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE), all = true;
 
-	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that its entries could name. */
+	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that
+	 * its entries could name. */
 	if (!drop && !folio_test(f, PG_SWAPCACHE))
 		return false;
 	while (i < nr && all) {
@@ -227,8 +234,8 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 }
 
 /* folios[0..n): one anon_vma, ascending index. LOCKING: root read-locked. */
-static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **folios, u32 n, u32 flags,
-			struct tlb_batch *batch, bool *refused)
+static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **folios, u32 n,
+			u32 flags, struct tlb_batch *batch, bool *refused)
 {
 	u64 first = folios[0]->index, last = folios[n - 1]->index + folio_nr(folios[n - 1]) - 1;
 
@@ -249,7 +256,8 @@ static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **fol
 
 			if (f->index > it->last || f->index + folio_nr(f) <= it->start)
 				continue;
-			/* Wraps below zero for a folio that begins before the area: unmap_in_vma skips. */
+			/* Wraps below zero for a folio that begins before the area: unmap_in_vma
+			 * skips. */
 			if (!unmap_in_vma(&r, f, vma_index_va(v, f->index)))
 				refused[i] = true;
 		}
@@ -281,7 +289,8 @@ u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 			rwsem_read_unlock(&av->root->rwsem);
 			anon_vma_put(q, av);
 		} else {
-			/* The first of the group has just lost its last mapping: the others one by one. */
+			/* The first of the group has just lost its last mapping: the others one by
+			 * one. */
 			j = i + 1;
 		}
 		for (u32 k = i; k < j; k++) {

@@ -50,8 +50,8 @@ static bool referenced_one(void *arg, struct folio *f, struct vma *v, u64 va)
 			continue;
 		e = pte_get(p);
 		if (pte_present(e) && entry_pfn(e) == pfn + i && pte_young(e)) {
-			/* Only the one bit: the machine may set DIRTY at this moment. No flush: a stale accessed bit
-			 * only makes the page look old a little early. */
+			/* Only the one bit: the machine may set DIRTY at this moment. No flush: a
+			 * stale accessed bit only makes the page look old a little early. */
 			a64_fetch_and(p, ~ENTRY_ACCESSED);
 			ctx->n++;
 		}
@@ -92,8 +92,9 @@ static u32 split_refs(struct folio *f, u64 pfn, pte_t *p, u32 *refs)
 }
 
 /*
- * All entries of a folio that one space maps in one table: under that table's lock no entry of it comes or goes, so its
- * references are exactly the entries and the isolation's, or somebody else is using it and it stays whole.
+ * All entries of a folio that one space maps in one table: under that table's lock no entry of it
+ * comes or goes, so its references are exactly the entries and the isolation's, or somebody else is
+ * using it and it stays whole.
  */
 static bool split_one(void *arg, struct folio *f, struct vma *v, u64 va)
 {
@@ -110,12 +111,14 @@ static bool split_one(void *arg, struct folio *f, struct vma *v, u64 va)
 		return true;
 	mapped = split_refs(f, pfn, p, refs);
 	if (!mapped) {
-		/* An area that shares the anon_vma but not this folio (a moved area's old place). */
+		/* An area that shares the anon_vma but not this folio (a moved area's old place).
+		 */
 		pt_pte_unlock(desc);
 		return true;
 	}
 	if (mapped == total && folio_freeze(f, mapped + 1)) {
-		/* Page 0 carries the lock that the caller holds: it lives on even if nothing maps it. */
+		/* Page 0 carries the lock that the caller holds: it lives on even if nothing maps
+		 * it. */
 		refs[0] = max(refs[0], 1u);
 		phys_split_frozen(ctx->q, f, refs);
 		for (u32 i = 0; i < nr; i++)

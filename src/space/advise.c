@@ -1,12 +1,13 @@
 /*
- * advise.c - madvise: what each advice does to entries and folios. Advice that changes area flags is a table.
+ * advise.c - madvise: what each advice does to entries and folios. Advice that changes area flags
+ * is a table.
  *
- * Under the space lock for reading (faults go on) except where area flags change. As in Linux, holes are skipped and reported
- * at the end (-ENOMEM), and the first other error ends the call.
+ * Under the space lock for reading (faults go on) except where area flags change. As in Linux,
+ * holes are skipped and reported at the end (-ENOMEM), and the first other error ends the call.
  */
 #include "space/space_internal.h"
 
-#define GROUP 32u
+#define GROUP      32u
 #define READ_SLACK 64u
 
 struct flag_advice {
@@ -60,7 +61,8 @@ static int advise_flags(struct space *s, struct range r, const struct flag_advic
 
 /* ---- MADV_FREE ---- */
 
-/* Do the nr entries from p on map the folio, page by page? (mremap may have moved some of its pages elsewhere.) */
+/* Do the nr entries from p on map the folio, page by page? (mremap may have moved some of its pages
+ * elsewhere.) */
 static bool maps_whole(struct quire *q, struct folio *f, pte_t *p, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
@@ -72,7 +74,8 @@ static bool maps_whole(struct quire *q, struct folio *f, pte_t *p, u32 nr)
 	return folio_mapcount(f) == nr;
 }
 
-/* The pages of one folio at p, all of it: cleaned, to be dropped unless written again. LOCKING: entry lock. */
+/* The pages of one folio at p, all of it: cleaned, to be dropped unless written again. LOCKING:
+ * entry lock. */
 static u32 free_folio(struct quire *q, struct space *s, struct folio *f, pte_t *p, u32 nr)
 {
 	bool hw = machine_has(q->machine, CAP_HW_AD);
@@ -110,7 +113,8 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 		u32 nr;
 
 		if (pte_is_swap(e) && swp_type(e) == SWP_STORE) {
-			/* Cached still: on its way out or in; it keeps its bytes, as MADV_FREE allows. */
+			/* Cached still: on its way out or in; it keeps its bytes, as MADV_FREE
+			 * allows. */
 			f = swap_lookup(q, swp_slot(e));
 			if (f) {
 				folio_put(q, f);
@@ -134,7 +138,8 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 		va += (nr - 1) * PAGE_SIZE;
 		p += nr - 1;
 	}
-	/* Before the lock is dropped: a store through an old translation would be to a page that may be dropped clean. */
+	/* Before the lock is dropped: a store through an old translation would be to a page that
+	 * may be dropped clean. */
 	if (flush.start < flush.end)
 		tlb_flush_range(&s->fs.rs.tlb, flush);
 	pt_pte_unlock(desc);
@@ -143,8 +148,9 @@ static void free_table(struct quire *q, struct space *s, struct gather *g, struc
 
 /* ---- COLD, PAGEOUT ---- */
 
-/* References on folios mapped from *va on, at most GROUP; advances *va. Their accessed bits go: they are not in use, says the program. No
- * flush: a stale bit only makes a page look old a little early. */
+/* References on folios mapped from *va on, at most GROUP; advances *va. Their accessed bits go:
+ * they are not in use, says the program. No flush: a stale bit only makes a page look old a little
+ * early. */
 static u32 hold_folios(struct quire *q, struct space *s, u64 *va, u64 end, struct folio **out)
 {
 	struct ptdesc *desc;
@@ -210,7 +216,8 @@ static void willneed(struct quire *q, struct space *s, struct vma *v, struct ran
 		qrcu_read_unlock();
 		if (!pte_is_swap(e))
 			continue;
-		/* Bringing in more than there is room for would only push out what was brought in. */
+		/* Bringing in more than there is room for would only push out what was brought in.
+		 */
 		if (cgroup_usage(q, s->fs.cgroup) + READ_SLACK >= cgroup_limit(q, s->fs.cgroup))
 			return;
 		if (fault_under_space_lock(q, &s->fs, v, va, ACCESS_READ | ACCESS_REMOTE))
@@ -287,7 +294,8 @@ static int populate(struct quire *q, struct space *s, struct range r, u32 access
 	space_read_unlock(&s->fs.vmas);
 	if (!err)
 		err = space_populate(q, s, r, access);
-	/* madvise(2): a hole is ENOMEM, an area that forbids the access EINVAL, a page that cannot be read EFAULT. */
+	/* madvise(2): a hole is ENOMEM, an area that forbids the access EINVAL, a page that cannot
+	 * be read EFAULT. */
 	if (err == -EACCES)
 		return -EINVAL;
 	if (err == -EIO)
@@ -330,7 +338,8 @@ int space_advise(struct quire *q, struct space *s, u64 start, u64 size, int advi
 		return -ENOMEM;
 	r = mk_range(start, size);
 	if (advice == ADVISE_POPULATE_READ || advice == ADVISE_POPULATE_WRITE)
-		err = populate(q, s, r, advice == ADVISE_POPULATE_WRITE ? ACCESS_WRITE : ACCESS_READ);
+		err = populate(q, s, r,
+			       advice == ADVISE_POPULATE_WRITE ? ACCESS_WRITE : ACCESS_READ);
 	else
 		err = advise_pages(q, s, r, advice);
 	qrcu_poll(q);

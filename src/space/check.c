@@ -1,18 +1,20 @@
 /*
- * check.c - every invariant of a whole instance, at quiescence: entries against folios against slots against charges.
+ * check.c - every invariant of a whole instance, at quiescence: entries against folios against
+ * slots against charges.
  *
- * Counted twice and compared: what entries say (a walk of all tables) and what folios, slots, groups and spaces say of themselves.
+ * Counted twice and compared: what entries say (a walk of all tables) and what folios, slots,
+ * groups and spaces say of themselves.
  */
 #include "space/space_internal.h"
 
 struct tally {
 	struct quire *q;
 	struct space *s;
-	struct folio *zero; /* mapped by SPECIAL entries, which count nothing */
-	u64 present;	/* entries that map pages, of all spaces */
-	u64 swaps;	/* swap entries */
+	struct folio *zero;   /* mapped by SPECIAL entries, which count nothing */
+	u64 present;          /* entries that map pages, of all spaces */
+	u64 swaps;            /* swap entries */
 	u64 here, swaps_here; /* of this space */
-	u64 mapcounts;	/* summed over folios */
+	u64 mapcounts;        /* summed over folios */
 	u64 bad;
 };
 

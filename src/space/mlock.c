@@ -1,12 +1,14 @@
 /*
  * mlock.c - locking pages in memory, and mincore.
  *
- * VM_LOCKED on the area is what counts (unmapping for reclaim looks at it); the folios' MLOCKED and UNEVICTABLE only keep reclaim from looking at them again
- * and again. They are set under the entry lock with the page mapped, or by the fault that maps it.
+ * VM_LOCKED on the area is what counts (unmapping for reclaim looks at it); the folios' MLOCKED and
+ * UNEVICTABLE only keep reclaim from looking at them again and again. They are set under the entry
+ * lock with the page mapped, or by the fault that maps it.
  */
 #include "space/space_internal.h"
 
-/* Mark or unmark what is mapped in r. A folio that cannot be isolated now moves when it next passes through the LRU. */
+/* Mark or unmark what is mapped in r. A folio that cannot be isolated now moves when it next passes
+ * through the LRU. */
 static void mark_resident(struct quire *q, struct space *s, struct range r, bool lock)
 {
 	for (u64 va = r.start; va < r.end; va += PAGE_SIZE) {
@@ -65,8 +67,9 @@ static int change(struct quire *q, struct space *s, u64 start, u64 size, bool lo
 	return err;
 }
 
-/* Fault in for an area of any protection. As in Linux the area is locked all the same where that fails: what may not be accessed at all, or
- * whose bytes are lost, is -ENOMEM, a want of memory -EAGAIN. */
+/* Fault in for an area of any protection. As in Linux the area is locked all the same where that
+ * fails: what may not be accessed at all, or whose bytes are lost, is -ENOMEM, a want of memory
+ * -EAGAIN. */
 static int populate_locked(struct quire *q, struct space *s, struct range r)
 {
 	int err = space_populate(q, s, r, ACCESS_WRITE);
@@ -92,7 +95,8 @@ int space_mlock(struct quire *q, struct space *s, u64 start, u64 size, bool onfa
 	if (err || onfault || !size)
 		return err;
 	size += start & (PAGE_SIZE - 1);
-	return populate_locked(q, s, mk_range(ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(size, PAGE_SIZE)));
+	return populate_locked(q, s,
+			       mk_range(ALIGN_DOWN(start, PAGE_SIZE), ALIGN_UP(size, PAGE_SIZE)));
 }
 
 int space_munlock(struct quire *q, struct space *s, u64 start, u64 size)
@@ -138,8 +142,8 @@ int space_mincore(struct quire *q, struct space *s, u64 start, u64 size, unsigne
 		p = pt_pte_peek(&s->fs.rs.pgt, va);
 		e = p ? pte_get(p) : 0;
 		qrcu_read_unlock();
-		/* The slot cannot be freed and reused for another page between the two looks without the entry changing;
-		 * a stale answer is what mincore promises anyway. */
+		/* The slot cannot be freed and reused for another page between the two looks
+		 * without the entry changing; a stale answer is what mincore promises anyway. */
 		vec[(va - r.start) >> PAGE_SHIFT] = page_resident(q, e);
 	}
 	space_read_unlock(&s->fs.vmas);

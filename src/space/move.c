@@ -1,12 +1,16 @@
 /*
  * move.c - moving pages from one range of addresses to another for mremap.
  *
- * Two ways. Where a frame can be mapped anywhere, the entries move: both tables locked, the reverse map held off (an rmap walk that looked at the new place before
- * and at the old place after the move would miss the page: MECH_REMAP_RMAP_LOCK). Where a frame is the memory at its own address (CAP_HOME),
- * the bytes move: a new folio at the new home takes over contents, state and charge of the old one. Swap entries move as they are,
- * unless their folio is still cached (its home is the old address): that page is first brought back.
+ * Two ways. Where a frame can be mapped anywhere, the entries move: both tables locked, the reverse
+ * map held off (an rmap walk that looked at the new place before and at the old place after the
+ * move would miss the page: MECH_REMAP_RMAP_LOCK). Where a frame is the memory at its own address
+ * (CAP_HOME),
+ * the bytes move: a new folio at the new home takes over contents, state and charge of the old one.
+ * Swap entries move as they are, unless their folio is still cached (its home is the old address):
+ * that page is first brought back.
  *
- * S write, both areas write-locked: no fault changes these entries; reclaim may (to swap entries), so each step looks again.
+ * S write, both areas write-locked: no fault changes these entries; reclaim may (to swap entries),
+ * so each step looks again.
  */
 #include "space/space_internal.h"
 
@@ -23,7 +27,8 @@ struct mover {
 	pte_t *src, *dst;
 };
 
-/* Both tables, the lower address first. False: no source table. -> m->src/dst NULL. LOCKING: takes PTE twice. */
+/* Both tables, the lower address first. False: no source table. -> m->src/dst NULL. LOCKING: takes
+ * PTE twice. */
 static bool lock_both(struct mover *m, u64 src, u64 dst)
 {
 	struct pgtable *pgt = &m->s->fs.rs.pgt;
@@ -83,7 +88,8 @@ static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
 		}
 		pte_set(m->dst + i, e);
 	}
-	/* The page must not be reachable at the old place once it is (and is written) at the new one. */
+	/* The page must not be reachable at the old place once it is (and is written) at the new
+	 * one. */
 	if (flush.start < flush.end)
 		tlb_flush_range(&m->s->fs.rs.tlb, flush);
 	for (u32 i = 0; i < n; i++) {
@@ -112,8 +118,8 @@ static u32 run_length(pte_t *p, u64 pfn, u32 n)
 	return i;
 }
 
-/* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of it mapped
- * from src on, at most max (others of a large folio may have been unmapped). */
+/* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of
+ * it mapped from src on, at most max (others of a large folio may have been unmapped). */
 static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 *first)
 {
 	struct ptdesc *desc;
@@ -144,8 +150,9 @@ struct target {
 };
 
 /*
- * The live folio that owns the frame at dst: other pages of it are mapped, or a pin or an eviction keeps it. It takes the page back, as it does at a
- * fault (fault/anon.c). Only a try-lock, because the source is locked. False: look again later.
+ * The live folio that owns the frame at dst: other pages of it are mapped, or a pin or an eviction
+ * keeps it. It takes the page back, as it does at a fault (fault/anon.c). Only a try-lock, because
+ * the source is locked. False: look again later.
  */
 static bool live_target(struct mover *m, struct folio *src, u64 dst, struct target *t)
 {
@@ -172,8 +179,10 @@ static bool live_target(struct mover *m, struct folio *src, u64 dst, struct targ
 	return false;
 }
 
-/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. 0; -EAGAIN: try later; -ENOMEM. */
-static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n, struct target *t)
+/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. 0;
+ * -EAGAIN: try later; -ENOMEM. */
+static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n,
+		       struct target *t)
 {
 	u64 pfn = dst >> PAGE_SHIFT;
 	int err;
@@ -189,7 +198,8 @@ static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32
 	return err ? -ENOMEM : 0;
 }
 
-/* The target's counts for pages that it will hold, as many references as entries included (a new folio has one already). */
+/* The target's counts for pages that it will hold, as many references as entries included (a new
+ * folio has one already). */
 static void target_mapped(struct mover *m, struct target *t, struct folio *f, u64 dst)
 {
 	u64 keep = a64_read(&f->flags) & (PGF(ACTIVE) | PGF(MLOCKED) | PGF(UNEVICTABLE));
@@ -208,8 +218,10 @@ static void target_mapped(struct mover *m, struct target *t, struct folio *f, u6
 		folio_get_nr(t->f, t->n - 1);
 }
 
-/* LOCKING: both folios locked (a new one is nobody's yet), both entry locks. The entries at src are present and map f from `first` on. */
-static int take_over(struct mover *m, struct folio *f, u32 first, struct target *t, u64 src, u64 dst)
+/* LOCKING: both folios locked (a new one is nobody's yet), both entry locks. The entries at src are
+ * present and map f from `first` on. */
+static int take_over(struct mover *m, struct folio *f, u32 first, struct target *t, u64 src,
+		     u64 dst)
 {
 	struct machine *mach = m->q->machine;
 	u64 pfn = folio_pfn(m->q, t->f) + t->first, e[PTRS_PER_TABLE / 8];
@@ -225,19 +237,21 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct target 
 		e[i] = (was & ~ENTRY_FRAME_MASK) | ((pfn + i) << PAGE_SHIFT);
 		pte_set(m->dst + i, e[i]);
 	}
-	/* The bytes are there: if only the rights cannot be raised now, the next store traps and raises them. */
+	/* The bytes are there: if only the rights cannot be raised now, the next store traps and
+	 * raises them. */
 	if (entry_present(e[0]))
 		(void)!mach->ops->entries_changed(mach, m->s->ms, dst, e, n, 0, NULL, false, false);
-	tlb_flush_range(&m->s->fs.rs.tlb,
-			(struct tlb_range){ src, src + n * PAGE_SIZE, FLUSH_NO_ACCESS, false, false });
+	tlb_flush_range(&m->s->fs.rs.tlb, (struct tlb_range){ src, src + n * PAGE_SIZE,
+							      FLUSH_NO_ACCESS, false, false });
 	folio_remove_rmap_ptes(m->q, f, first, n);
 	return 0;
 }
 
 /*
- * The old folio after its pages [first, first + n) have moved: unlocked, our reference and the entries' dropped. A live target has paid for its
- * frame. A new one takes over the charge when the old folio goes with this; as long as others keep it, its frames are in use (and a fault may
- * map them again), so that both are charged.
+ * The old folio after its pages [first, first + n) have moved: unlocked, our reference and the
+ * entries' dropped. A live target has paid for its frame. A new one takes over the charge when the
+ * old folio goes with this; as long as others keep it, its frames are in use (and a fault may map
+ * them again), so that both are charged.
  */
 static void leave_source(struct mover *m, struct folio *f, struct target *t)
 {
@@ -273,7 +287,8 @@ static void release_target(struct mover *m, struct folio *f, struct target *t, b
 		lru_add(m->q, t->f);
 }
 
-/* Nothing to be had: what is held is dropped, and something evicted. -ENOMEM when that does not help either. */
+/* Nothing to be had: what is held is dropped, and something evicted. -ENOMEM when that does not
+ * help either. */
 static int wait_for_target(struct mover *m, int err)
 {
 	if (err == -EAGAIN) {
@@ -287,7 +302,8 @@ static int wait_for_target(struct mover *m, int err)
 	return 0;
 }
 
-/* Move the bytes of one folio, or of one page of it. Returns pages moved, 0: look again; -ENOMEM. */
+/* Move the bytes of one folio, or of one page of it. Returns pages moved, 0: look again; -ENOMEM.
+ */
 static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 {
 	u32 n = 0, first = 0;

@@ -1,5 +1,6 @@
 /*
- * protect.c - mprotect: what entries allow follows what the area allows; nothing lingers that allows more.
+ * protect.c - mprotect: what entries allow follows what the area allows; nothing lingers that
+ * allows more.
  *
  *   T1: protect(READ)                         T2: user, fault
  *   space lock; area write-locked: no fault under way, none begins
@@ -7,7 +8,8 @@
  *   flush: no store gets through
  *   unlock, return                            a store after this traps; the area says no
  *
- * Where the machine enforces areas itself (CAP_AREA_PROTECT) it is told first: it may refuse (a limit of host mappings) and then nothing has changed.
+ * Where the machine enforces areas itself (CAP_AREA_PROTECT) it is told first: it may refuse (a
+ * limit of host mappings) and then nothing has changed.
  */
 #include "space/space_internal.h"
 
@@ -78,9 +80,10 @@ static void protect_entries(struct quire *q, struct space *s, struct range r, u6
 }
 
 /*
- * Home frames are read by eviction where the program reads them. Before reading is forbidden there, no page may be left that only the cache
- * holds (its write failed; eviction would read it again), and none may begin to be evicted: the area is marked, which unmapping looks at
- * under the entry lock, and the machine then waits for reads that have begun.
+ * Home frames are read by eviction where the program reads them. Before reading is forbidden there,
+ * no page may be left that only the cache holds (its write failed; eviction would read it again),
+ * and none may begin to be evicted: the area is marked, which unmapping looks at under the entry
+ * lock, and the machine then waits for reads that have begun.
  *
  *   T1: protect(NONE)                   T2: eviction
  *   mark the area                       read bracket
@@ -145,7 +148,8 @@ static int protect_area(struct quire *q, struct space *s, struct vma *v, struct 
 	err = vma_change_flags(&s->fs.vmas, r, prot, (VM_PROT_MASK & ~prot) | VM_UNREADABLE);
 	clear_mark(s, whole);
 	if (err) {
-		/* Back to what the area still says; giving rights back may not need a new host mapping. */
+		/* Back to what the area still says; giving rights back may not need a new host
+		 * mapping. */
 		WARN_ON(m->ops->area_protect(m, s->ms, r, prot, old));
 		return err;
 	}

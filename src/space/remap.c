@@ -3,10 +3,11 @@
  */
 #include "space/space_internal.h"
 
-#define REMAP_MAYMOVE 1u
-#define REMAP_FIXED 2u
+#define REMAP_MAYMOVE   1u
+#define REMAP_FIXED     2u
 #define REMAP_DONTUNMAP 4u
-#define VM_MOVING BIT(15) /* keeps the new area from merging until it shares the old one's anon_vma */
+#define VM_MOVING \
+	BIT(15) /* keeps the new area from merging until it shares the old one's anon_vma */
 
 struct remap {
 	struct quire *q;
@@ -40,7 +41,8 @@ static int check_args(struct remap *r)
 		if (!IS_ALIGNED(r->new_addr, PAGE_SIZE) ||
 		    !space_range_ok(r->s, r->new_addr, &size))
 			return -EINVAL;
-		if (range_overlaps(mk_range(r->old, r->old_size), mk_range(r->new_addr, r->new_size)))
+		if (range_overlaps(mk_range(r->old, r->old_size),
+				   mk_range(r->new_addr, r->new_size)))
 			return -EINVAL;
 	}
 	return 0;
@@ -99,7 +101,8 @@ static int find_place(struct remap *r, u64 *at)
 	return err;
 }
 
-/* The new area, empty, with the old one's anon_vma and, where entries move, its page offsets (home machines: rmap.h). S write. */
+/* The new area, empty, with the old one's anon_vma and, where entries move, its page offsets (home
+ * machines: rmap.h). S write. */
 static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 {
 	struct machine *m = r->q->machine;
@@ -123,8 +126,9 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 }
 
 /*
- * The old area goes, or stays without its pages (and unlocked, as in Linux); only then may the new one merge: with home frames the two may
- * be neighbours that belong together, and would be torn down together.
+ * The old area goes, or stays without its pages (and unlocked, as in Linux); only then may the new
+ * one merge: with home frames the two may be neighbours that belong together, and would be torn
+ * down together.
  */
 static void settle_areas(struct remap *r, struct vma *old, struct vma *new)
 {
@@ -139,7 +143,8 @@ static void settle_areas(struct remap *r, struct vma *old, struct vma *new)
 	vma_merge_around(&r->s->fs.vmas, new);
 }
 
-/* Cut the old range out, so that it is an area of its own; room for what follows reserved. S write. */
+/* Cut the old range out, so that it is an area of its own; room for what follows reserved. S write.
+ */
 static int prepare_move(struct remap *r, struct vma **old)
 {
 	struct range from = mk_range(r->old, r->old_size);
@@ -170,7 +175,8 @@ static int move(struct remap *r, u64 *out)
 		return err;
 	}
 	vma_write_lock(old);
-	err = space_move_pages(r->q, r->s, old, r->old, new, at, min(r->old_size, r->new_size), &moved);
+	err = space_move_pages(r->q, r->s, old, r->old, new, at, min(r->old_size, r->new_size),
+			       &moved);
 	if (err) {
 		/* What has moved goes back: there it was a moment ago, so there is room for it. */
 		WARN_ON(space_move_pages(r->q, r->s, new, at, old, r->old,

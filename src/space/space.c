@@ -77,8 +77,10 @@ out_space:
 #define LEAVE_TRIES 50000u /* of 20 us: a pin that is never undone must not hold this for ever */
 
 /*
- * No entry is left, but pages may be: in batches on their way to the LRU, isolated by an eviction that began earlier, being released.
- * The eviction may also know the space itself, for its flush. Home frames must all be back before their addresses are somebody else's.
+ * No entry is left, but pages may be: in batches on their way to the LRU, isolated by an eviction
+ * that began earlier, being released.
+ * The eviction may also know the space itself, for its flush. Home frames must all be back before
+ * their addresses are somebody else's.
  */
 static void wait_for_pages(struct quire *q, struct space *s)
 {
@@ -219,7 +221,8 @@ static int bar_foreign(struct quire *q, struct space *s, struct range r)
 
 	if (!machine_has(q->machine, CAP_HOME))
 		return 0;
-	/* What was unmapped a moment ago may still be in a batch or in an eviction's hands; a pinned page stays. */
+	/* What was unmapped a moment ago may still be in a batch or in an eviction's hands; a
+	 * pinned page stays. */
 	for (u32 tries = 0; tries < 64; tries++) {
 		err = phys_bar(q, s->fs.node, pfn, nr);
 		if (err != -EBUSY)

@@ -1,8 +1,10 @@
 /*
- * space.h - one address space and the operations on it: map, unmap, protect, advise, remap, mincore, mlock, exit.
+ * space.h - one address space and the operations on it: map, unmap, protect, advise, remap,
+ * mincore, mlock, exit.
  *
- * Semantics and errno values are those of Linux's calls of the same name for private anonymous memory; ranges are rounded as there. Composes
- * vma (metadata), gather (teardown), rmap, fault, reclaim, machine.
+ * Semantics and errno values are those of Linux's calls of the same name for private anonymous
+ * memory; ranges are rounded as there. Composes vma (metadata), gather (teardown), rmap, fault,
+ * reclaim, machine.
  * Locking: every function enters with no core lock held and takes SPACE itself.
  */
 #ifndef QUIRE_SPACE_SPACE_H
@@ -13,26 +15,41 @@
 #include "reclaim/reclaim.h"
 
 struct space {
-	struct fault_space fs;	/* first: rmap finds it from vma->space */
-	struct list all;	/* (spaces lock) */
-	struct mspace *ms;	/* (C) */
+	struct fault_space fs; /* first: rmap finds it from vma->space */
+	struct list all;       /* (spaces lock) */
+	struct mspace *ms;     /* (C) */
 };
 
 enum map_flags {
-	MAP_F_FIXED = BIT(0),	      /* exactly there, whatever was there goes */
-	MAP_F_NOREPLACE = BIT(1),     /* exactly there, -EEXIST if occupied */
+	MAP_F_FIXED = BIT(0),     /* exactly there, whatever was there goes */
+	MAP_F_NOREPLACE = BIT(1), /* exactly there, -EEXIST if occupied */
 	MAP_F_POPULATE = BIT(2),
 	MAP_F_LOCKED = BIT(3),
-	MAP_F_FOREIGN = BIT(4),	      /* remember [start, end) as not managed */
+	MAP_F_FOREIGN = BIT(4), /* remember [start, end) as not managed */
 	MAP_F_NORESERVE = BIT(5),
 	MAP_F_DONTMERGE = BIT(6),
 };
 
 enum advice {
-	ADVISE_NORMAL = 0, ADVISE_RANDOM = 1, ADVISE_SEQUENTIAL = 2, ADVISE_WILLNEED = 3, ADVISE_DONTNEED = 4,
-	ADVISE_FREE = 8, ADVISE_DONTFORK = 10, ADVISE_DOFORK = 11, ADVISE_HUGEPAGE = 14, ADVISE_NOHUGEPAGE = 15,
-	ADVISE_DONTDUMP = 16, ADVISE_DODUMP = 17, ADVISE_WIPEONFORK = 18, ADVISE_KEEPONFORK = 19, ADVISE_COLD = 20,
-	ADVISE_PAGEOUT = 21, ADVISE_POPULATE_READ = 22, ADVISE_POPULATE_WRITE = 23, ADVISE_COLLAPSE = 25,
+	ADVISE_NORMAL = 0,
+	ADVISE_RANDOM = 1,
+	ADVISE_SEQUENTIAL = 2,
+	ADVISE_WILLNEED = 3,
+	ADVISE_DONTNEED = 4,
+	ADVISE_FREE = 8,
+	ADVISE_DONTFORK = 10,
+	ADVISE_DOFORK = 11,
+	ADVISE_HUGEPAGE = 14,
+	ADVISE_NOHUGEPAGE = 15,
+	ADVISE_DONTDUMP = 16,
+	ADVISE_DODUMP = 17,
+	ADVISE_WIPEONFORK = 18,
+	ADVISE_KEEPONFORK = 19,
+	ADVISE_COLD = 20,
+	ADVISE_PAGEOUT = 21,
+	ADVISE_POPULATE_READ = 22,
+	ADVISE_POPULATE_WRITE = 23,
+	ADVISE_COLLAPSE = 25,
 }; /* the values of Linux's MADV_* */
 
 int must_check spaces_create(struct quire *q);
@@ -43,24 +60,28 @@ void space_destroy(struct quire *q, struct space *s);
 struct range space_usable(struct space *s);
 
 /* hint 0: anywhere. *out: the address. prot: PROT_BITS_*. -EINVAL, -ENOMEM, -EEXIST. */
-int must_check space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags, u64 *out);
+int must_check space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags,
+			 u64 *out);
 int must_check space_unmap(struct quire *q, struct space *s, u64 start, u64 size);
 int must_check space_protect(struct quire *q, struct space *s, u64 start, u64 size, u32 prot);
 int must_check space_advise(struct quire *q, struct space *s, u64 start, u64 size, int advice);
 /* flags: MREMAP_MAYMOVE 1, FIXED 2, DONTUNMAP 4. */
-int must_check space_remap(struct quire *q, struct space *s, u64 old, u64 old_size, u64 new_size, u32 flags, u64 new_addr, u64 *out);
-int must_check space_mincore(struct quire *q, struct space *s, u64 start, u64 size, unsigned char *vec);
+int must_check space_remap(struct quire *q, struct space *s, u64 old, u64 old_size, u64 new_size,
+			   u32 flags, u64 new_addr, u64 *out);
+int must_check space_mincore(struct quire *q, struct space *s, u64 start, u64 size,
+			     unsigned char *vec);
 int must_check space_mlock(struct quire *q, struct space *s, u64 start, u64 size, bool onfault);
 int must_check space_munlock(struct quire *q, struct space *s, u64 start, u64 size);
 /* Is [start, start+size) touched by any area? by managed ones only? */
 bool space_has_area(struct quire *q, struct space *s, u64 start, u64 size);
 /* Calls fn for each area in r under the read lock. */
-void space_for_each_area(struct quire *q, struct space *s, struct range r, void (*fn)(void *ctx, struct range r, u64 vm_flags), void *ctx);
+void space_for_each_area(struct quire *q, struct space *s, struct range r,
+			 void (*fn)(void *ctx, struct range r, u64 vm_flags), void *ctx);
 
 u64 space_resident_pages(struct space *s);
 u64 space_mapped_pages(struct space *s);
-/* Every invariant of the whole instance: references == entries + pins + cache, mapcounts, charges, list membership, slots. Only at quiescence.
- * 0 or the number broken (each reported). */
+/* Every invariant of the whole instance: references == entries + pins + cache, mapcounts, charges,
+ * list membership, slots. Only at quiescence. 0 or the number broken (each reported). */
 u64 quire_check_all(struct quire *q);
 
 #endif

@@ -28,7 +28,8 @@ bool space_range_ok(struct space *s, u64 start, u64 *size);
 void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r);
 /* Unmap every area of r, which is already cut at its ends. S write; rangemap updates reserved. */
 void space_unmap_cut(struct quire *q, struct space *s, struct range r);
-/* Cut areas at both ends of r and reserve what removing `areas in r` + extra updates needs. 0 or -ENOMEM. S write. */
+/* Cut areas at both ends of r and reserve what removing `areas in r` + extra updates needs. 0 or
+ * -ENOMEM. S write. */
 int must_check space_cut(struct quire *q, struct space *s, struct range r, u32 extra);
 /* -ENOMEM unless every page of r belongs to a managed area. LOCKING: space lock. */
 int must_check space_covered(struct space *s, struct range r);
@@ -36,8 +37,8 @@ int must_check space_covered(struct space *s, struct range r);
 int must_check space_unmap_locked(struct quire *q, struct space *s, struct range r);
 /* Fault in every page of r; stops at the first error. LOCKING: none. */
 int must_check space_populate(struct quire *q, struct space *s, struct range r, u32 access);
-/* Move the pages of src (in old) to dst (in new): entries, or bytes where frames are home frames. S write. Pages that cannot be
- * moved stop it: 0 or -ENOMEM with *moved bytes done. */
+/* Move the pages of src (in old) to dst (in new): entries, or bytes where frames are home frames. S
+ * write. Pages that cannot be moved stop it: 0 or -ENOMEM with *moved bytes done. */
 int must_check space_move_pages(struct quire *q, struct space *s, struct vma *old, u64 src,
 				struct vma *new, u64 dst, u64 size, u64 *moved);
 

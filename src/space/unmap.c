@@ -1,8 +1,9 @@
 /*
  * unmap.c - tearing entries down: zap, and munmap over it.
  *
- * The order is gather.h's: entries are cleared and dirty bits carried to the folios under the entry lock; the flush follows (under
- * the lock where the machine needs it, else when the gather is flushed); references are dropped after it.
+ * The order is gather.h's: entries are cleared and dirty bits carried to the folios under the entry
+ * lock; the flush follows (under the lock where the machine needs it, else when the gather is
+ * flushed); references are dropped after it.
  */
 #include "space/space_internal.h"
 
@@ -17,7 +18,8 @@ struct zap {
 
 #define ZAP_SWAP_RUN 32u
 
-/* Present entries from p on that map consecutive pages of one folio: cleared, queued. Returns how many. */
+/* Present entries from p on that map consecutive pages of one folio: cleared, queued. Returns how
+ * many. */
 static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool *full)
 {
 	struct folio *page = phys_record(z->q, entry_pfn(first)), *f = folio_head(page);
@@ -35,7 +37,8 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool
 	if (dirty && mech_on(z->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
 	folio_remove_rmap_ptes(z->q, f, idx, n);
-	/* The rest of a large folio may be in areas that are not locked; if it is in one, unmapping for reclaim finds out. */
+	/* The rest of a large folio may be in areas that are not locked; if it is in one, unmapping
+	 * for reclaim finds out. */
 	if (unlikely(folio_test(f, PG_MLOCKED)) && n < folio_nr(f)) {
 		a64_fetch_and(&f->flags, ~(PGF(MLOCKED) | PGF(UNEVICTABLE)));
 		if (lru_isolate(z->q, f))
@@ -48,9 +51,10 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool
 }
 
 /*
- * A folio may still be cached for a slot that no entry names any more: it is dropped with it. It is locked before the entry is cleared: while reclaim
- * writes it out its bytes must stay (a home address is emptied when its entry goes). Returns the folio that somebody has locked, with
- * a reference, to be waited for without the entry lock; the caller's array receives the locked ones.
+ * A folio may still be cached for a slot that no entry names any more: it is dropped with it. It is
+ * locked before the entry is cleared: while reclaim writes it out its bytes must stay (a home
+ * address is emptied when its entry goes). Returns the folio that somebody has locked, with a
+ * reference, to be waited for without the entry lock; the caller's array receives the locked ones.
  */
 struct cached {
 	struct folio *folio[ZAP_SWAP_RUN];
@@ -85,8 +89,9 @@ static void cached_drop(struct quire *q, struct cached *c)
 	}
 }
 
-/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the range is noted too. Returns
- * how many; fewer with z->wait set when a cached folio is locked. LOCKING: entry lock. */
+/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the
+ * range is noted too. Returns how many; fewer with z->wait set when a cached folio is locked.
+ * LOCKING: entry lock. */
 static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 {
 	struct cached cached = { .n = 0 };
@@ -183,7 +188,8 @@ static void unmap_area(struct quire *q, struct space *s, struct gather *g, struc
 		space_zap(q, s, g, r);
 	/* Reserved by the caller: cannot fail. */
 	BUG_ON(vma_remove(&s->fs.vmas, v));
-	m->ops->area_unmap(m, s->ms, r, (vf & VM_FOREIGN) ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK));
+	m->ops->area_unmap(m, s->ms, r,
+			   (vf & VM_FOREIGN) ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK));
 	if ((vf & VM_FOREIGN) && machine_has(m, CAP_HOME))
 		phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
 }
@@ -200,7 +206,8 @@ void space_unmap_cut(struct quire *q, struct space *s, struct range r)
 		next = vma_next(&s->fs.vmas, v);
 		unmap_area(q, s, &g, v);
 	}
-	pt_unhook_tables(&s->fs.rs.pgt, r, floor, v ? vma_start(v) : 1ull << VA_BITS, table_sink, &g);
+	pt_unhook_tables(&s->fs.rs.pgt, r, floor, v ? vma_start(v) : 1ull << VA_BITS, table_sink,
+			 &g);
 	gather_end(&g);
 }
 

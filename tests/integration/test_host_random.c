@@ -1,10 +1,12 @@
 /*
- * test_host_random.c - random operations on real managed memory, from several threads, against an oracle.
+ * test_host_random.c - random operations on real managed memory, from several threads, against an
+ * oracle.
  *
- * Public header only. Each thread owns slices of pages in one space and knows the word that each page must show (a page holds its
- * own word at a random place and zeroes elsewhere), or that it must be zero, or that touching it must raise SIGSEGV. All threads also add to
- * counters in shared pages. Resident memory is bounded far below the working set, so eviction and swap-in run
- * all the time. At the end: every page compared, counters summed, quire_check() == 0, no warnings.
+ * Public header only. Each thread owns slices of pages in one space and knows the word that each
+ * page must show (a page holds its own word at a random place and zeroes elsewhere), or that it
+ * must be zero, or that touching it must raise SIGSEGV. All threads also add to counters in shared
+ * pages. Resident memory is bounded far below the working set, so eviction and swap-in run all the
+ * time. At the end: every page compared, counters summed, quire_check() == 0, no warnings.
  *
  * QUIRE_PROP_OPS, QUIRE_PROP_SEED, QUIRE_PROP_THREADS override the defaults.
  */
@@ -20,11 +22,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
-#define SLICE 512ul /* pages of one slice */
+#define PAGE        4096ul
+#define SLICE       512ul /* pages of one slice */
 #define MAX_THREADS 8
-#define COUNTERS 64ul
-#define MAX_SLICES 4
+#define COUNTERS    64ul
+#define MAX_SLICES  4
 
 /* What the owner knows of a page. */
 struct page {
@@ -65,11 +67,13 @@ static uint64_t next(struct worker *w)
 	return w->rng;
 }
 
-static void wrong(struct worker *w, const char *what, const struct slice *s, uint64_t i, uint64_t got)
+static void wrong(struct worker *w, const char *what, const struct slice *s, uint64_t i,
+		  uint64_t got)
 {
-	fprintf(stderr, "thread %d seed %lu: %s at page %lu (%p): got %lx, want %lx at %u prot %u\n", w->id,
-		(unsigned long)seed, what, (unsigned long)i, (void *)(s->base + i * PAGE), (unsigned long)got,
-		(unsigned long)s->page[i].word, s->page[i].at, s->page[i].prot);
+	fprintf(stderr,
+		"thread %d seed %lu: %s at page %lu (%p): got %lx, want %lx at %u prot %u\n", w->id,
+		(unsigned long)seed, what, (unsigned long)i, (void *)(s->base + i * PAGE),
+		(unsigned long)got, (unsigned long)s->page[i].word, s->page[i].at, s->page[i].prot);
 	__atomic_fetch_add(&failures, 1, __ATOMIC_RELAXED);
 }
 
@@ -182,7 +186,8 @@ static int all_mapped(struct slice *s, uint64_t a, uint64_t n)
 	return 1;
 }
 
-static void expect(struct worker *w, const char *what, struct slice *s, uint64_t i, int got, int want)
+static void expect(struct worker *w, const char *what, struct slice *s, uint64_t i, int got,
+		   int want)
 {
 	if (got != want)
 		wrong(w, what, s, i, (uint64_t)(int64_t)got);
@@ -215,15 +220,16 @@ static void do_unmap_map(struct worker *w, struct slice *s)
 		return;
 	expect(w, "map", s, a,
 	       quire_map(space, s->base + a * PAGE, n * PAGE, 3,
-			 next(w) % 2 ? QUIRE_MAP_FIXED : QUIRE_MAP_NOREPLACE, &out), 0);
+			 next(w) % 2 ? QUIRE_MAP_FIXED : QUIRE_MAP_NOREPLACE, &out),
+	       0);
 	for (uint64_t i = a; i < a + n; i++)
 		s->page[i] = (struct page){ .prot = 3, .mapped = 1 };
 }
 
 static void do_advise(struct worker *w, struct slice *s)
 {
-	static const int advice[] = { MADV_DONTNEED, MADV_FREE, MADV_WILLNEED, 20, 21, MADV_RANDOM,
-				      MADV_SEQUENTIAL, MADV_NORMAL };
+	static const int advice[] = { MADV_DONTNEED, MADV_FREE,       MADV_WILLNEED, 20, 21,
+				      MADV_RANDOM,   MADV_SEQUENTIAL, MADV_NORMAL };
 	int adv = advice[next(w) % 8], e;
 	uint64_t a, n;
 
@@ -250,7 +256,9 @@ static void do_remap(struct worker *w, struct slice *s)
 		for (uint64_t i = 0; i < s->pages; i++)
 			if (!s->page[i].mapped) {
 				expect(w, "map", s, i,
-				       quire_map(space, s->base + i * PAGE, PAGE, 3, QUIRE_MAP_FIXED, &out), 0);
+				       quire_map(space, s->base + i * PAGE, PAGE, 3,
+						 QUIRE_MAP_FIXED, &out),
+				       0);
 				s->page[i] = (struct page){ .prot = 3, .mapped = 1 };
 			}
 	}
@@ -429,19 +437,22 @@ static void finish(struct worker *w, int threads)
 	}
 	for (uint64_t c = 0; c < COUNTERS; c++)
 		if (counter[c * 512] != sum[c]) {
-			fprintf(stderr, "counter %lu: %lu, want %lu: an increment was lost\n", (unsigned long)c,
-				(unsigned long)counter[c * 512], (unsigned long)sum[c]);
+			fprintf(stderr, "counter %lu: %lu, want %lu: an increment was lost\n",
+				(unsigned long)c, (unsigned long)counter[c * 512],
+				(unsigned long)sum[c]);
 			failures++;
 		}
 	bad = quire_check(q);
 	quire_stats_get(q, &st);
-	printf("%d threads, %lu ops each, seed %lu: out %lu in %lu reused %lu major %lu wp %lu over %lu, "
-	       "peak %lu of %lu KiB, broken invariants %lu, warnings %lu\n",
-	       threads, (unsigned long)ops_each, (unsigned long)seed, (unsigned long)st.swap_out_pages,
-	       (unsigned long)st.swap_in_pages, (unsigned long)st.swap_reused_pages, (unsigned long)st.faults_major,
+	printf("%d threads, %lu ops each, seed %lu: out %lu in %lu reused %lu major %lu "
+	       "wp %lu over %lu, peak %lu of %lu KiB, broken invariants %lu, warnings %lu\n",
+	       threads, (unsigned long)ops_each, (unsigned long)seed,
+	       (unsigned long)st.swap_out_pages, (unsigned long)st.swap_in_pages,
+	       (unsigned long)st.swap_reused_pages, (unsigned long)st.faults_major,
 	       (unsigned long)st.faults_write_protect, (unsigned long)st.over_limit_pages,
-	       (unsigned long)st.resident_peak_bytes / 1024, (unsigned long)st.ram_limit_bytes / 1024,
-	       (unsigned long)bad, (unsigned long)st.warnings);
+	       (unsigned long)st.resident_peak_bytes / 1024,
+	       (unsigned long)st.ram_limit_bytes / 1024, (unsigned long)bad,
+	       (unsigned long)st.warnings);
 	if (bad || st.warnings)
 		failures++;
 	if (st.swap_out_pages == 0 || st.swap_in_pages == 0) {

@@ -58,7 +58,8 @@ if [ -x "$cc1" ]; then
 	python3 -c '
 for i in range(250):
     print("int f%d(int a,int b){int s=0;for(int i=0;i<a;i++){s+=i*b^%d;if(s%%7==%d)s-=b;"
-          % (i, i, i % 7) + "switch(s&3){case 0:s+=1;break;case 1:s^=b;break;default:s-=3;}}return s;}")' \
+          % (i, i, i % 7) + "switch(s&3){case 0:s+=1;break;case 1:s^=b;break;"
+          "default:s-=3;}}return s;}")' \
 		>"$work/big.c"
 	halves "cc1 -O2" "$cc1" -quiet -O2 -o - "$work/big.c"
 else

@@ -1,13 +1,14 @@
 /*
- * api_internal.h - what stands behind the public handles, and what the files of this folder share.
+ * lib_internal.h - what stands behind the public handles, and what the files of this folder share.
  *
- * struct api_instance is quire_t, struct api_space is quire_space_t. The list of instances with the SIGBUS handler installed is the one
- * piece of process-wide state; a signal handler is process-wide by nature.
- * Locking: `spaces` under the instance's lock; lookups by address (traps) read the fixed array lock-free: an entry is published
- * with release and cleared before the space goes.
+ * struct api_instance is quire_t, struct api_space is quire_space_t. The list of instances with the
+ * SIGBUS handler installed is the one piece of process-wide state; a signal handler is process-wide
+ * by nature.
+ * Locking: `spaces` under the instance's lock; lookups by address (traps) read the fixed array
+ * lock-free: an entry is published with release and cleared before the space goes.
  */
-#ifndef QUIRE_API_INTERNAL_H
-#define QUIRE_API_INTERNAL_H
+#ifndef QUIRE_LIB_INTERNAL_H
+#define QUIRE_LIB_INTERNAL_H
 
 #include "api/core.h"
 #include "machine/host/host.h"
@@ -26,7 +27,7 @@ struct api_instance {
 	struct quire *q;
 	struct mutex lock;
 	aptr_t space[API_MAX_SPACES]; /* (lock) to change; struct api_space */
-	bool handles_sigbus;	      /* (C) */
+	bool handles_sigbus;          /* (C) */
 };
 
 static inline struct api_instance *api_of(void *qt)

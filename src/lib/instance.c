@@ -1,9 +1,10 @@
 /*
- * instance.c - instances and spaces behind the public handles; traps by address; the child's side of a fork.
+ * instance.c - instances and spaces behind the public handles; traps by address; the child's side
+ * of a fork.
  */
 #include <quire/quire.h>
 
-#include "api/api_internal.h"
+#include "lib/lib_internal.h"
 #include "base/arena.h"
 
 int api_instance_create(struct machine *m, const struct core_config *cc, bool sigbus,
@@ -103,7 +104,7 @@ u32 api_map_flags(int flags)
 		int api;
 		u32 core;
 	} map[] = {
-		{ QUIRE_MAP_FIXED, MAP_F_FIXED },     { QUIRE_MAP_NOREPLACE, MAP_F_NOREPLACE },
+		{ QUIRE_MAP_FIXED, MAP_F_FIXED },       { QUIRE_MAP_NOREPLACE, MAP_F_NOREPLACE },
 		{ QUIRE_MAP_POPULATE, MAP_F_POPULATE }, { QUIRE_MAP_LOCKED, MAP_F_LOCKED },
 		{ QUIRE_MAP_FOREIGN, MAP_F_FOREIGN },
 	};
@@ -119,7 +120,8 @@ int api_trap(struct api_instance *a, u64 va, bool write)
 {
 	struct quire *q = a->q;
 
-	/* A core thread reading a page that was dropped under it: before anything else, and without the gate. */
+	/* A core thread reading a page that was dropped under it: before anything else, and without
+	 * the gate. */
 	if (host_fix_core_read(q->machine, va))
 		return 0;
 	for (u32 i = 0; i < API_MAX_SPACES; i++) {
@@ -140,7 +142,8 @@ int api_trap(struct api_instance *a, u64 va, bool write)
 	return -ENOENT;
 }
 
-/* What fork does to areas: collected first, since changing areas while walking them is not allowed. */
+/* What fork does to areas: collected first, since changing areas while walking them is not allowed.
+ */
 struct fork_list {
 	struct range r[64];
 	bool wipe[64];

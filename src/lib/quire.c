@@ -1,12 +1,12 @@
 /*
  * quire.c - the public calls: check arguments once, enter the core, then trust.
  *
- * A public handle is an instance on the host machine with the spaces made from it. Locking: every call is bracketed by the
- * gate, so that a fork can wait until nobody is inside.
+ * A public handle is an instance on the host machine with the spaces made from it. Locking: every
+ * call is bracketed by the gate, so that a fork can wait until nobody is inside.
  */
 #include <quire/quire.h>
 
-#include "api/api_internal.h"
+#include "lib/lib_internal.h"
 
 #define SIZE_LIMIT (1ull << 47)
 
@@ -88,10 +88,10 @@ void quire_space_range(quire_space_t *st, uint64_t *start, uint64_t *size)
 }
 
 /* The bracket of every call below. */
-#define ENTER(st)                                    \
-	struct api_space *as = api_space_of(st);     \
-	struct quire *q = as->a->q;                  \
-	struct space *s = as->s;                     \
+#define ENTER(st)                                \
+	struct api_space *as = api_space_of(st); \
+	struct quire *q = as->a->q;              \
+	struct space *s = as->s;                 \
 	gate_enter(&q->gate)
 #define LEAVE() gate_exit(&q->gate)
 
@@ -158,8 +158,8 @@ int quire_remap(quire_space_t *st, void *old_addr, size_t old_size, size_t new_s
 	if (!out || flags < 0)
 		return -EINVAL;
 	ENTER(st);
-	err = space_remap(q, s, addr_of(old_addr), old_size, new_size, (u32)flags, addr_of(new_addr),
-			  &at);
+	err = space_remap(q, s, addr_of(old_addr), old_size, new_size, (u32)flags,
+			  addr_of(new_addr), &at);
 	LEAVE();
 	if (!err)
 		*out = (void *)(uintptr_t)at;

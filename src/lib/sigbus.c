@@ -1,13 +1,13 @@
 /*
  * sigbus.c - the SIGBUS handler for programs that link the library and leave it to us.
  *
- * Process-wide by nature: a fixed list of instances, read lock-free in the handler, and the action that was there before, to which everything that is not
- * ours is passed on. Installed with the first instance and never removed: others may have chained to it.
- * The file stands in the allow-list of mutable globals for that reason.
+ * Process-wide by nature: a fixed list of instances, read lock-free in the handler, and the action
+ * that was there before, to which everything that is not ours is passed on. Installed with the
+ * first instance and never removed: others may have chained to it.
  */
 #include <signal.h>
 
-#include "api/api_internal.h"
+#include "lib/lib_internal.h"
 
 #define MAX_INSTANCES 32
 
@@ -15,7 +15,8 @@ static aptr_t instances[MAX_INSTANCES];
 static struct sigaction previous;
 static a32_t installed; /* 0 no, 1 somebody is at it, 2 yes */
 
-/* SIGSEGV with the code that the kernel would have used, to whoever handles it; by default it kills. */
+/* SIGSEGV with the code that the kernel would have used, to whoever handles it; by default it
+ * kills. */
 static void raise_segv(siginfo_t *si, void *uc, int code)
 {
 	struct sigaction sa;

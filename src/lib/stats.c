@@ -3,7 +3,7 @@
  */
 #include <quire/quire.h>
 
-#include "api/api_internal.h"
+#include "lib/lib_internal.h"
 
 static void fill_counters(struct quire *q, struct quire_stats *o)
 {
