@@ -185,11 +185,11 @@ u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err)
 	struct writeout w = {
 		.q = q, .folios = folios, .err = err, .ctx = swap_ctx_get(&sw->ctxs)
 	};
+	const void *src;
 	u32 good = 0;
 
 	for (u32 i = 0; i < n; i++) {
 		struct folio *f = folios[i];
-		const u8 *src = m->ops->frame_window(m, folio_pfn(q, f));
 
 		DEBUG_ON(!folio_test(f, PG_LOCKED) || !folio_test(f, PG_SWAPCACHE));
 		err[i] = 0;
@@ -198,7 +198,12 @@ u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err)
 			 * it, and on a home frame its bytes are gone. */
 			if (f->order && !swap_count(q, f->swap + k))
 				continue;
-			page_prepare(&w.ctx->pages[w.n++], src + k * PAGE_SIZE, f->swap + k, i);
+			src = m->ops->frame_window(m, folio_pfn(q, f) + k);
+			if (!src) { /* may not be read now: it stays in memory */
+				err[i] = -EBUSY;
+				break;
+			}
+			page_prepare(&w.ctx->pages[w.n++], src, f->swap + k, i);
 			if (w.n == SWAP_BATCH)
 				writeout_flush(&w);
 		}
@@ -210,7 +215,8 @@ u32 swap_writeout(struct quire *q, struct folio **folios, u32 n, int *err)
 		if (err[i]) {
 			folio_set(folios[i], PG_DIRTY);
 			copies_void(q, folios[i]);
-			stat_add(q, STAT_SWAP_WRITE_ERRORS, folio_nr(folios[i]));
+			if (err[i] != -EBUSY)
+				stat_add(q, STAT_SWAP_WRITE_ERRORS, folio_nr(folios[i]));
 			continue;
 		}
 		folio_clear(folios[i], PG_DIRTY);
