@@ -4,7 +4,7 @@
  *
  * Refault distance (after Linux's workingset): the clock counts evicted pages. A page that comes
  * back after d evictions would have stayed, had the lists been d pages longer; if d is no more than
- * half of what is resident, it displaces something colder and starts on the active list.
+ * an eighth of what is resident, it displaces something colder and starts on the active list.
  */
 #include "base/arena.h"
 #include "reclaim/reclaim_internal.h"
@@ -12,6 +12,13 @@
 #define STEP_PAGES LRU_CLUSTER
 #define STUCK_NS   2000000ull /* stores full or all pinned: give the CPU to the program */
 #define BG_SAMPLE  256u
+
+/*
+ * Eviction works on clusters: an active page among cold neighbours breaks their span, and with it
+ * the batching that makes eviction cheap. So only what comes back much sooner than chance would
+ * bring it back counts as hot: under a uniform pattern with half of the pages resident one in eight.
+ */
+#define HOT_FRACTION 8
 
 int reclaim_create(struct quire *q)
 {
@@ -35,7 +42,7 @@ bool reclaim_refault_is_hot(struct quire *q, u32 shadow)
 {
 	u32 distance = reclaim_shadow(q) - shadow;
 	u64 resident = lru_size(q, 0, LRU_ACTIVE) + lru_size(q, 0, LRU_INACTIVE);
-	bool hot = distance <= resident / 2;
+	bool hot = distance <= resident / HOT_FRACTION;
 
 	stat_inc(q, STAT_REFAULT);
 	if (hot)
