@@ -1,5 +1,4 @@
-#define XXH_INLINE_ALL
-#include <xxhash.h>
+#include <xxh_x86dispatch.h>
 
 #include "swap/swap_internal.h"
 
@@ -22,7 +21,8 @@
 
 u32 swap_page_sum(const void *page)
 {
-	return (u32)XXH3_64bits(page, PAGE_SIZE);
+	/* The library's widest vectors for this processor. */
+	return (u32)XXH3_64bits_dispatch(page, PAGE_SIZE);
 }
 
 /* The word that fills the whole page; most pages differ in the first line or the last word. */
@@ -41,7 +41,7 @@ static bool page_is_same_filled(const void *page, u64 *word)
 
 static u32 same_sum(u64 word)
 {
-	return (u32)XXH3_64bits(&word, sizeof(word));
+	return (u32)XXH3_64bits_dispatch(&word, sizeof(word));
 }
 
 /* ---- writing ---- */
