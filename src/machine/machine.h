@@ -86,7 +86,8 @@ struct machine_ops {
 
 	/* ---- frames ---- */
 	/* Where the core reads (non-home: and writes) the bytes of frame pfn; contiguous for an
-	 * aligned run inside one 2 MiB block. NULL (home frames): the area may not be read now; inside
+	 * aligned run inside one 2 MiB block. NULL (home frames): the area may not be read now;
+	 * inside
 	 * a read bracket the answer stays true. Ask per page: a large folio may span areas. */
 	void *(*frame_window)(struct machine *m, u64 pfn);
 	/* A buffer for the new bytes of nr (<= 512) frames from pfn on; it is the frame itself

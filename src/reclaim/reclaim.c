@@ -16,7 +16,8 @@
 /*
  * Eviction works on clusters: an active page among cold neighbours breaks their span, and with it
  * the batching that makes eviction cheap. So only what comes back much sooner than chance would
- * bring it back counts as hot: under a uniform pattern with half of the pages resident one in eight.
+ * bring it back counts as hot: under a uniform pattern with half of the pages resident one in
+ * eight.
  */
 #define HOT_FRACTION 8
 

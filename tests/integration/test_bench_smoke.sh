@@ -169,10 +169,11 @@ os.execv(sys.argv[1], sys.argv[1:])' "$quire" bench --quick --rounds 31 half \
     grep -q "^/dev/$device " /proc/swaps && fail "SIG$1: /dev/$device is still swap"
   fi
   for i in $pids; do
-    if [ -d "/proc/$i" ] && ! grep -q '^State:.Z' "/proc/$i/status" 2>/dev/null; then
-      sleep 1
-      [ ! -d "/proc/$i" ] || fail "SIG$1: process $i is left"
-    fi
+    for tries in $(seq 200); do
+      [ -d "/proc/$i" ] && ! grep -q '^State:.Z' "/proc/$i/status" 2>/dev/null || continue 2
+      sleep 0.1
+    done
+    fail "SIG$1: process $i is left"
   done
 }
 interrupt INT 130
