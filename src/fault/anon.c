@@ -221,10 +221,10 @@ out:
  * other pages, a pin or reclaim keep the folio): then the page comes back into that folio. Or it is
  * being released: look again.
  *
- *   T1: fault                                 T2: reclaim, unmap, unpin
- *   record -> head; try to get a reference    last reference -> 0: the try-get fails, T1 looks
- *   again lock the folio (waits for write-out)      holds the folio lock while it works on the
- *   folio still the owner? entry unchanged?
+ *   T1: fault                              T2: reclaim, unmap, unpin
+ *   record -> head; try to get a reference last reference -> 0: the try-get fails
+ *   lock the folio (waits for write-out)   holds the folio lock while it works on it
+ *   still the owner? entry unchanged?
  *
  * `entry`: 0 at a first touch; else the swap entry of a page that was moved to this address by
  * mremap.

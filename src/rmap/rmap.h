@@ -11,8 +11,8 @@
  *   T1: rmap walk                             T2: last unmap of the folio
  *   rcu lock; m = folio->mapping
  *   mapped? yes; try ref anon_vma             mapcount -> 0 ... areas unlinked, anon_vma refs -> 0
- *   still mapped? no -> drop, give up         freed after a grace period: the try-ref above never
- *   touches freed memory
+ *   still mapped? no -> drop, give up         freed after a grace period
+ * so the try-ref above never touches freed memory.
  *
  * Locking: ANON_VMA (root rwsem) before entry locks; callers hold the folio lock for unmap.
  */
