@@ -131,10 +131,8 @@ bool run_clone_after_trap(ucontext_t *uc, u64 rip)
 	REG(uc, RSI) = (greg_t)s->rsi;
 	if (s->parent && s->shares_tls)
 		s->parent->tid = (s32)RAW(SYS_gettid);
-	if (r < 0 && s->child) {
-		run_thread_hold_vector(s->child, 0);
+	if (r < 0 && s->child)
 		run_thread_free(s->child);
-	}
 	/* The child has let go of it, unless there is none or it was killed on its way. */
 	if (r < 0)
 		__atomic_store_n(&s->users, 0, __ATOMIC_RELEASE);
@@ -197,7 +195,6 @@ void run_do_clone(struct run_thread *t, ucontext_t *uc, u64 nr, const u64 a[6])
 	u8 copy[CLONE_ARGS_MAX];
 	struct clone_request q;
 	struct clone_slot *s;
-	u64 vector;
 
 	if (!request_of(nr, a, &q, copy)) {
 		run_pass_through(uc); /* a bad argument: the kernel says which error */
@@ -226,8 +223,6 @@ void run_do_clone(struct run_thread *t, ucontext_t *uc, u64 nr, const u64 a[6])
 		s->child->want_blocked = t->want_blocked;
 		s->stack = s->child->stack_hi;
 		lock_control_block(q.tls);
-		if (run_get(&vector, q.tls + 8, 8))
-			run_thread_hold_vector(s->child, vector);
 	}
 	if (nr == SYS_clone3) {
 		/* The kernel reads a copy that is never managed. */

@@ -264,6 +264,5 @@ void run_on_sigsys(int sig, siginfo_t *info, void *ucontext)
 		nested_call(t, uc);
 		return;
 	}
-	run_thread_look(t);
 	dispatch(t, uc);
 }

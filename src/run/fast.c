@@ -65,7 +65,6 @@ static long pinned(struct run_thread *t, const long v[7], u64 buf, u64 size, boo
 
 	do {
 		core_enter(t);
-		run_thread_look(t);
 		if (t->nr_pins)
 			run_unpin_all(t); /* left behind by a jump out of a handler */
 		run_pin(t, buf, size, write);

@@ -66,11 +66,8 @@ static bool is_foreign(u64 addr)
 static bool resolve(ucontext_t *uc, siginfo_t *info, int *sig)
 {
 	u64 addr = (u64)info->si_addr;
-	struct run_thread *t = run_self;
 	int r = -ENOENT;
 
-	if (t && !t->in_core && !run_on_our_stack(t, (u64)REG(uc, RSP)))
-		run_thread_look(t);
 	if (run_managed(addr) && !is_foreign(addr))
 		r = quire_trap(run.q, info->si_addr, !!(REG(uc, ERR) & ERR_WRITE));
 	if (!r)

@@ -190,4 +190,43 @@ LABEL run_copy_end
 	.cfi_endproc
 	.size	run_copy, . - run_copy
 
+/*
+ * void *__tls_get_addr(tls_index *): rdi points to a module's number and an offset in it (tls.c).
+ * Old compilers call it with any stack alignment.
+ */
+	.p2align 4
+	.globl	__tls_get_addr
+	.type	__tls_get_addr, @function
+__tls_get_addr:
+	.cfi_startproc
+	mov	(%rdi), %rax
+	cmp	$64, %rax
+	jae	1f
+	lea	run_tls_distance(%rip), %rdx
+	mov	(%rdx, %rax, 8), %rax
+	test	%rax, %rax
+	jz	1f
+	add	8(%rdi), %rax
+	add	%fs:0, %rax
+	ret
+1:	cmpq	$0, run_tls_real(%rip)
+	je	2f
+	jmp	*run_tls_real(%rip)
+2:	push	%rbp
+	.cfi_def_cfa_offset 16
+	.cfi_offset rbp, -16
+	mov	%rsp, %rbp
+	.cfi_def_cfa_register rbp
+	push	%rdi
+	push	%rdi
+	and	$-16, %rsp
+	call	run_tls_resolve
+	mov	-8(%rbp), %rdi
+	mov	%rbp, %rsp
+	pop	%rbp
+	.cfi_def_cfa rsp, 8
+	jmp	*run_tls_real(%rip)
+	.cfi_endproc
+	.size	__tls_get_addr, . - __tls_get_addr
+
 	.section .note.GNU-stack, "", @progbits

@@ -129,6 +129,8 @@ __attribute__((constructor(101))) static void run_init(void)
 
 	if (!text || run_config_decode(&run.config, text))
 		return;
+	run_tls_init();
+	run_bind_libraries();
 	run.pid = (s32)RAW(SYS_getpid);
 	run.report = run.config.pid == run.pid;
 	clean_environment();

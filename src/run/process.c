@@ -285,7 +285,6 @@ void run_thread_exit(struct run_thread *t, ucontext_t *uc, u64 code)
 	if (t->exec_block)
 		RAW(SYS_munmap, t->exec_block, t->exec_bytes);
 	t->exec_block = 0;
-	run_thread_hold_vector(t, 0);
 	/* Nothing may use our stack after its record is free: the stub frees it as the last store.
 	 */
 	*run_mask(uc) = ~RUN_OPEN_MASK;

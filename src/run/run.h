@@ -99,8 +99,6 @@ struct run_thread {
 	u64 deferred_mask;      /* (O) */
 	siginfo_t deferred_info;    /* (O) */
 	int deferred_sig;           /* (O) */
-	u64 vector;                 /* (O) thread-local variables' vector, as last seen */
-	struct run_pin vector_pin;  /* (O) */
 	u64 exec_block, exec_bytes; /* (O) the last exec's arguments: a vfork's outlive it here */
 	struct run_call call;       /* (O) */
 	struct run_pin pin[RUN_MAX_PINS]; /* (O) */
@@ -162,16 +160,6 @@ void run_thread_free(struct run_thread *t);
 /* The calling thread's record; made now for a thread that was not started through us. */
 struct run_thread *run_thread_here(void);
 void run_thread_arm(struct run_thread *t);
-void run_thread_hold_vector(struct run_thread *t, u64 vector);
-/* At the entry of each handler, before the core is called. */
-static inline void run_thread_look(struct run_thread *t)
-{
-	u64 vector;
-
-	__asm__("mov %%fs:8, %0" : "=r"(vector));
-	if (unlikely(vector != t->vector))
-		run_thread_hold_vector(t, vector);
-}
 void run_threads_lock(void);
 void run_threads_unlock(void);
 /* In a forked child: only `me` is left; what the others had pinned is unpinned. */
@@ -296,6 +284,12 @@ void run_report_init(void);
 void run_report(int exit_status);
 /* This process (a forked child) prints none. */
 void run_report_drop(void);
+
+/* ---- tls.c ---- */
+void run_tls_init(void);
+
+/* ---- bind.c ---- */
+void run_bind_libraries(void);
 
 /* ---- init.c ---- */
 /* One line on standard error. */

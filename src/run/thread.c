@@ -60,36 +60,8 @@ static struct run_thread *reuse(void)
 	return NULL;
 }
 
-/*
- * The vector through which libraries find their thread-local variables lies in the program's heap,
- * and libraries under the core use it: were it evicted, resolving its fault would fault again. So
- * it
- * stays pinned: from before a thread starts, and anew when the C library has replaced it.
- * Index -1 holds the number of its slots.
- */
-void run_thread_hold_vector(struct run_thread *t, u64 vector)
-{
-	struct run_pin *p = &t->vector_pin;
-	u64 slots;
-	long n;
-
-	t->vector = vector;
-	if (p->size)
-		quire_unpin(p->addr - run.lo < run.size ? run.space : run.heap, (void *)p->addr,
-			    p->size);
-	p->size = 0;
-	if (!vector || !run_managed(vector) || !run_get(&slots, vector - 16, 8))
-		return;
-	p->addr = vector - 16;
-	n = quire_pin(p->addr - run.lo < run.size ? run.space : run.heap, (void *)p->addr,
-		      (slots + 2) * 16, QUIRE_PIN_WRITE);
-	p->size = n > 0 ? (u64)n : 0;
-}
-
 static void thread_reset(struct run_thread *t)
 {
-	t->vector = 0;
-	t->vector_pin.size = 0;
 	t->tid = 0;
 	t->in_core = 0;
 	t->armed = false;
@@ -187,7 +159,6 @@ void run_threads_forked(struct run_thread *me)
 		if (t == me || t->state == THREAD_FREE)
 			continue;
 		run_unpin_all(t);
-		run_thread_hold_vector(t, 0);
 		thread_reset(t);
 		t->state = THREAD_FREE;
 	}
