@@ -181,7 +181,7 @@ static struct chunk *run_find(struct page_pool *p, u32 nr, u32 align, u32 *page,
 
 static bool pool_grow(struct page_pool *p, u32 nr)
 {
-	size_t want = ALIGN_DOWN((size_t)a64_peek(&p->bytes) / 4, CHUNK_MIN);
+	size_t want = ALIGN_DOWN((size_t)a64_peek(&p->bytes) / 16, CHUNK_MIN);
 	size_t need = chunk_bytes_for(nr);
 	struct chunk *c;
 

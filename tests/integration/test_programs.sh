@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Real programs under half and a quarter of their working sets: the same output as natively.
+# QUIRE_SCALE multiplies the sizes (test_programs_deep.sh: hundreds of megabytes).
 . "$(dirname "$0")/lib_run.sh"
+
+scale=${QUIRE_SCALE:-1}
 
 # working_set COMMAND...: bytes that it keeps resident when it may; standard input is $input.
 input=/dev/null
@@ -26,14 +29,14 @@ halves() {
 python3 -c '
 import random
 r = random.Random(1)
-for i in range(200000): print(r.randrange(10**9), hex(r.getrandbits(64)))' >"$work/lines"
+for i in range(200000 * '$scale'): print(r.randrange(10**9), hex(r.getrandbits(64)))' >"$work/lines"
 
-halves "sort, 1 thread" sort --parallel=1 -S 100M "$work/lines"
-halves "sort, 2 threads" sort --parallel=2 -S 100M "$work/lines"
+halves "sort, 1 thread" sort --parallel=1 -S ${scale}00M "$work/lines"
+halves "sort, 2 threads" sort --parallel=2 -S ${scale}00M "$work/lines"
 
-cat >"$work/sql" <<'SQL'
+cat >"$work/sql" <<SQL
 create table t(a integer primary key, b text, c integer);
-with recursive r(i) as (select 1 union all select i+1 from r where i<60000)
+with recursive r(i) as (select 1 union all select i+1 from r where i<60000*$scale)
   insert into t select i, hex(i*7919)||'xxxxxxxxxxxxxxxxxxxxxxxxx', (i*48271)%1000003 from r;
 create index tc on t(c);
 select count(*), sum(c), max(b) from t where c%7=3;
@@ -46,11 +49,11 @@ halves "sqlite3 in memory" sqlite3 :memory:
 input=/dev/null
 
 halves "python3 objects" python3 -c '
-d = {i: ("value %d" % i, [i] * 5) for i in range(150000)}
+d = {i: ("value %d" % i, [i] * 5) for i in range(150000 * '$scale')}
 l = sorted(d, key=lambda i: i * 7919 % 150001)
 print(len(d), sum(len(v[0]) + v[1][2] for v in d.values()), l[:5], l[-5:])'
 
-head -c 300000 "$work/lines" >"$work/small"
+head -c $((300000 * scale)) "$work/lines" >"$work/small"
 halves "xz -9" xz -9 -T1 -c "$work/small"
 
 cc1=$(${CC:-gcc} -print-prog-name=cc1 2>/dev/null)
