@@ -281,11 +281,12 @@ static int run_all(struct bench *b, struct bench_outcome *o)
 	if (b->terminal)
 		fprintf(stderr, "\r\033[K");
 	if (bench_signal)
-		return 128 + bench_signal;
-	if (b->json)
+		status = 128 + bench_signal;
+	else if (b->json)
 		bench_report_json(b, used, n);
 	else
 		bench_report_table(b, used, n);
+	free(used);
 	return status;
 }
 
