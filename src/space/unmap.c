@@ -123,6 +123,7 @@ static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 /* One locked stretch inside one table. Returns the address reached. */
 static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 end)
 {
+	u64 start = va;
 	bool full = false;
 
 	rmap_flush_batched(&z->s->fs.rs);
@@ -142,6 +143,11 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 		va += (u64)n << PAGE_SHIFT;
 		p += n;
 	}
+	/* All of it, not only what had an entry: a page that reclaim has just dropped (lazily
+	 * freed) has none any more, but can be read at its home address until its frame is
+	 * released. */
+	if (machine_has(z->q->machine, CAP_HOME) && va > start)
+		gather_note_range(z->g, start, va - start);
 	gather_flush_before_unlock(z->g);
 	pt_pte_unlock(desc);
 	if (full)
