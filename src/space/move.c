@@ -268,8 +268,13 @@ static void leave_source(struct mover *m, struct folio *f, struct target *t)
 		return;
 	}
 	if (!t->live) {
+		unsigned at;
+
 		folio_set_charge(t->f, f->charge);
-		cgroup_force_charge(m->q, f->charge, t->n);
+		if (cgroup_try_charge(m->q, f->charge, t->n, &at)) {
+			cgroup_force_charge(m->q, f->charge, t->n);
+			stat_add(m->q, STAT_OVER_LIMIT, t->n);
+		}
 	}
 	folio_unlock(f);
 	if (isolated)

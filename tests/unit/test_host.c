@@ -150,6 +150,43 @@ static void test_no_access_and_release(void **state)
 	assert_resident(0);
 }
 
+/* How many of the pages [first, first + n) the kernel has, whatever our states say. */
+static unsigned kernel_has(u64 first, unsigned n)
+{
+	unsigned char there[64];
+	unsigned found = 0;
+
+	assert_int_equal(mincore((void *)(uintptr_t)fake_va(first), n * PAGE_SIZE, there), 0);
+	for (unsigned i = 0; i < n; i++)
+		found += there[i] & 1;
+	return found;
+}
+
+/*
+ * Another thread is in the middle of dropping pages: their states say ABSENT already, the kernel
+ * has them still. Whoever flushes or takes the area away must not return with them readable.
+ */
+static void test_no_access_beside_a_drop(void **state)
+{
+	(void)state;
+	assert_int_equal(fake_install(0, 64, true, NULL, true, false), 0);
+	for (int i = 0; i < 64; i++)
+		a64_set(&fake.entry[i], 0);
+	/* The other thread's first half; foreign memory beside it must live. */
+	a32_fetch_add(&fake.s->dropping, 1);
+	state_set(fake.s, 0, 64, STATE_ABSENT);
+	state_set(fake.s, 20, 30, STATE_BUSY);
+	assert_int_equal(kernel_has(0, 64), 64);
+	fake_flush(8, 40, FLUSH_NO_ACCESS);
+	assert_int_equal(kernel_has(0, 64), 64 - 40 + 10);
+	fake.m->ops->area_unmap(fake.m, fake.s, (struct range){ fake_va(0), fake_va(64) }, PROT_RW);
+	assert_int_equal(kernel_has(0, 64), 10);
+	a32_fetch_add(&fake.s->dropping, (u32)-1);
+	state_set(fake.s, 20, 30, STATE_WRITABLE);
+	fake.m->ops->frames_release(fake.m, fake_va(20) >> PAGE_SHIFT, 10);
+	assert_resident(0);
+}
+
 /* Filling works whatever the mapping's protection is, and the protection is real. */
 static void test_fill_under_protection(void **state)
 {
@@ -565,6 +602,7 @@ int main(void)
 		FAKE_TEST(test_mixed_entries),
 		FAKE_TEST(test_no_store),
 		FAKE_TEST(test_no_access_and_release),
+		FAKE_TEST(test_no_access_beside_a_drop),
 		FAKE_TEST(test_fill_under_protection),
 		FAKE_TEST(test_protection_is_native),
 		FAKE_TEST(test_foreign),

@@ -183,7 +183,7 @@ void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsign
 		host_readers_go(h);
 	}
 	mutex_lock(&s->lock);
-	host_drop(s, page_of(s, r.start), page_of(s, r.end));
+	host_empty(s, page_of(s, r.start), page_of(s, r.end));
 	/* A failure is not lost: the extents keep it, and area_map tries again. */
 	if (make_plain(s, r))
 		a64_add(&s->h->count.mappings_refused, 1);

@@ -59,9 +59,36 @@ void host_drop(struct mspace *s, u64 first, u64 last)
 		if (end <= p) /* gone meanwhile: only a fixed core read can do that */
 			end = p + 1;
 		/* Before the kernel drops them (host_internal.h). */
+		a32_fetch_add(&s->dropping, 1);
 		state_set(s, p, end, STATE_ABSENT);
 		host_discard(va_of(s, p), (end - p) << PAGE_SHIFT);
+		a32_fetch_add(&s->dropping, (u32)-1);
 		p = end;
+	}
+}
+
+/*
+ *   T1: host_empty (zap)                 T2: host_drop (reclaim releases a frame)
+ *                                        dropping++
+ *                                        state ABSENT
+ *   state ABSENT: nothing to drop
+ *   dropping == 0? then T2 is through,
+ *   and the page gone; else drop it too
+ *                                        the kernel drops the page
+ *                                        dropping--
+ */
+void host_empty(struct mspace *s, u64 first, u64 last)
+{
+	host_drop(s, first, last);
+	smp_mb(); /* the states were read before */
+	if (likely(!a32_read_acquire(&s->dropping)))
+		return;
+	for (u64 p = first; (p = state_skip_untouched(s, p, last)) < last;) {
+		u64 end = state_not_busy_end(s, p, last);
+
+		if (end > p)
+			host_discard(va_of(s, p), (end - p) << PAGE_SHIFT);
+		p = max(end, p + 1);
 	}
 }
 

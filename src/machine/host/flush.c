@@ -8,12 +8,14 @@
 
 #ifdef QUIRE_DEBUG
 /* No access gets through any more, and so the bytes go: no entry may still name them. */
-static void check_unmapped(struct mspace *s, u64 va, u64 end)
+static void check_unmapped(struct mspace *s, u64 first, u64 last)
 {
+	if (!s->root)
+		return;
 	base_rcu_read_lock();
-	for (; va < end; va += PAGE_SIZE) {
+	for (u64 p = first; (p = state_find_populated(s, p, last, false)) < last; p++) {
 		a64_t *table = s->root;
-		u64 e = 0;
+		u64 e = 0, va = va_of(s, p);
 
 		for (unsigned level = 4; level-- > 0;) {
 			e = a64_read(&table[entry_index(va, level)]);
@@ -26,11 +28,11 @@ static void check_unmapped(struct mspace *s, u64 va, u64 end)
 	base_rcu_read_unlock();
 }
 #else
-static void check_unmapped(struct mspace *s, u64 va, u64 end)
+static void check_unmapped(struct mspace *s, u64 first, u64 last)
 {
 	(void)s;
-	(void)va;
-	(void)end;
+	(void)first;
+	(void)last;
 }
 #endif
 
@@ -75,6 +77,12 @@ void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range 
 		return;
 	first = page_of(s, start);
 	last = page_of(s, end + PAGE_SIZE - 1);
+	/* Reclaim releases frames without any lock of ours (entries.c). */
+	if (r->strength == FLUSH_NO_ACCESS) {
+		check_unmapped(s, first, last);
+		host_empty(s, first, last);
+		return;
+	}
 	/*
 	 * One 2 MiB block at a time: the caller's entry lock keeps others from populating pages in
 	 * the gaps of its own table, and of no other. Blocks never used are skipped in large steps.
@@ -82,17 +90,11 @@ void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range 
 	for (u64 p = first; p < last;) {
 		u64 stop;
 
-		p = state_find_populated(s, p, last, r->strength == FLUSH_NO_STORE);
+		p = state_find_populated(s, p, last, true);
 		if (p >= last)
 			break;
 		stop = min((p / PTRS_PER_TABLE + 1) * PTRS_PER_TABLE, last);
-		if (r->strength == FLUSH_NO_STORE) {
-			protect_span(s, p, stop);
-		} else {
-			if (s->root)
-				check_unmapped(s, va_of(s, p), va_of(s, stop));
-			host_drop(s, p, stop);
-		}
+		protect_span(s, p, stop);
 		p = stop;
 	}
 }

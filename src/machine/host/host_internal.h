@@ -11,7 +11,8 @@
  * takes ABSENT pages through BUSY (trap.c). Order: a state says WRITABLE only if stores may go
  * through, and says PROTECTED only after the kernel has protected; POPULATED is cleared BEFORE the
  * kernel drops the page, so that a core read that is fixed in between is recorded as populated
- * again and never forgotten.
+ * again and never forgotten. So ABSENT does not prove that the page is gone: mspace.dropping says
+ * whether somebody is between the two, and host_empty looks at it.
  *
  * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the
  * region mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
@@ -72,6 +73,8 @@ struct mspace {
 	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
 	aptr_t next;        /* (A) in host.spaces */
+	/* Drops under way: states may say ABSENT of pages that the kernel still has. Own line. */
+	a32_t dropping cacheline_aligned;
 };
 
 struct read_slot {
@@ -172,6 +175,8 @@ u64 state_find_populated(const struct mspace *s, u64 first, u64 last, bool writa
  * behind its last populated page. Unpopulated pages inside are bridged, but no more than the rest
  * of TOUCH_PAGES. */
 u64 state_run_end(const struct mspace *s, u64 first, u64 last);
+/* The first BUSY page of [first, last), or last, or the end of first's TOUCH_PAGES. */
+u64 state_not_busy_end(const struct mspace *s, u64 first, u64 last);
 /* The first page at or after `page` whose touched bit is set, or last: skips what was never used.
  */
 u64 state_skip_untouched(const struct mspace *s, u64 page, u64 last);
@@ -210,6 +215,9 @@ int host_raise_fd(int fd, int floor);
 int must_check host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protect);
 /* Drop the populated pages of [first, last), bridging unpopulated ones but never BUSY ones. */
 void host_drop(struct mspace *s, u64 first, u64 last);
+/* The same, and when it returns nothing of [first, last) can be read, whoever else was dropping
+ * it. Nobody else populates pages of the range meanwhile. */
+void host_empty(struct mspace *s, u64 first, u64 last);
 int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 			 unsigned level, const void *fill, bool fill_zero, bool force);
 void host_frames_release(struct machine *m, u64 pfn, u32 nr);

@@ -121,6 +121,19 @@ u64 state_run_end(const struct mspace *s, u64 first, u64 last)
 	return end;
 }
 
+u64 state_not_busy_end(const struct mspace *s, u64 first, u64 last)
+{
+	last = min(last, (first / TOUCH_PAGES + 1) * TOUCH_PAGES);
+	for (u64 p = first; p < last; p = (p / WORD_PAGES + 1) * WORD_PAGES) {
+		u64 word = a64_read(&s->state[p / WORD_PAGES]);
+		u64 busy = (word >> 32) & ~word & word_mask(p, last);
+
+		if (busy)
+			return p / WORD_PAGES * WORD_PAGES + (u64)__builtin_ctzll(busy);
+	}
+	return last;
+}
+
 u64 state_count_populated(const struct mspace *s, u64 first, u64 last)
 {
 	u64 n = 0;
