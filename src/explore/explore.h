@@ -55,6 +55,12 @@ bool x_in_arena(const void *p);
  */
 void x_access(enum base_access kind, const void *addr, unsigned size, const char *what);
 /*
+ * One step that touches two objects: a processor uses its TLB and a word of memory at once. It is
+ * enabled like x_access and conflicts with whatever conflicts with either.
+ */
+void x_access2(enum base_access kind, const void *addr, unsigned size, enum base_access kind2,
+	       const void *addr2, unsigned size2, const char *what);
+/*
  * One of 0 .. n - 1, all of which the engine tries; 0 is the usual course. Not a scheduling point:
  * the choice belongs to the step before it.
  */
@@ -64,6 +70,12 @@ unsigned x_choose(unsigned n, const char *what);
  * word that it reads lies in [obj, obj + size), which the wait counts as reading.
  */
 void x_wait(bool (*ready)(void *arg), void *arg, const void *obj, unsigned size, const char *what);
+/*
+ * The same, and the step that ends the wait accesses obj in the way `kind`: what the caller does to
+ * it before its next step belongs to that step (a handler is woken and handles). x_wait is BASE_READ.
+ */
+void x_await(enum base_access kind, bool (*ready)(void *arg), void *arg, const void *obj,
+	     unsigned size, const char *what);
 
 /* ---- actors ---- */
 
