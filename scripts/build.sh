@@ -38,7 +38,7 @@ fi
 # Whatever decides what is built: the lists of files, the options, and, because probing at
 # configure time reads it, whether the tool has its main file yet.
 state() {
-  find src include tests bench examples docs/man -type f \
+  find src scenarios include tests bench examples docs/man -type f \
     \( -name '*.[chS]' -o -name '*.sh' -o -name '*.py' -o -name '*.[13]' -o -name '*.map' \) \
     2>/dev/null | LC_ALL=C sort
   printf 'option %s\n' "${options[@]+"${options[@]}"}"

@@ -45,6 +45,11 @@ void x_unpoison(void *p, size_t bytes);
  */
 void x_will_write(void *p, size_t bytes);
 bool x_in_arena(const void *p);
+/*
+ * In set-up only: memory that changes nothing about what may happen next (statistics): states that
+ * differ in it alone are the same state. No check may depend on it.
+ */
+void x_unhashed(void *p, size_t bytes);
 
 /* ---- steps ---- */
 
@@ -72,7 +77,8 @@ unsigned x_choose(unsigned n, const char *what);
 void x_wait(bool (*ready)(void *arg), void *arg, const void *obj, unsigned size, const char *what);
 /*
  * The same, and the step that ends the wait accesses obj in the way `kind`: what the caller does to
- * it before its next step belongs to that step (a handler is woken and handles). x_wait is BASE_READ.
+ * it before its next step belongs to that step (a handler is woken and handles). x_wait is
+ * BASE_READ.
  */
 void x_await(enum base_access kind, bool (*ready)(void *arg), void *arg, const void *obj,
 	     unsigned size, const char *what);

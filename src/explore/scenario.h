@@ -1,0 +1,142 @@
+/*
+ * scenario.h - small races as pictures: a set-up, two to four actors, and what must hold.
+ *
+ * A scenario is a file in scenarios/ with one SCENARIO: the columns of the race as a picture, the
+ * set-up, an actor for each column, what must hold after each step and at the end, and the switches
+ * that belong to it: with all of them on no order may fail, with any one of them off some order
+ * must. The environment makes an instance of the real core over the explored machine, with one
+ * space, and offers short verbs; each verb is the call that the product makes, in the core's gate,
+ * with no lock held that the product does not hold.
+ *
+ * At the end of each run the environment checks whatever the scenario says: every invariant of the
+ * core (quire_check_all), that charges equal the pages that live, and, after the space and the core
+ * have been taken down, that nothing leaks.
+ *
+ * What a scenario may use: arena memory only (struct env and its fields), the verbs, and any
+ * function of the core that the product would call there. Its actors end; agents need not.
+ * Locking: none; set-up and checks run alone.
+ */
+#ifndef QUIRE_EXPLORE_SCENARIO_H
+#define QUIRE_EXPLORE_SCENARIO_H
+
+#include "base/inject.h"
+#include "base/mech.h"
+#include "explore/explore.h"
+#include "machine/explored/explored.h"
+#include "space/space.h"
+
+/* The machines that a scenario can run on. */
+enum scenario_kind {
+	ON_HW,   /* frames anywhere; the hardware sets ACCESSED and DIRTY */
+	ON_SW,   /* frames anywhere; the core keeps both */
+	ON_HOME, /* a page's frame is the memory at its own address, as on the host machine */
+	NR_SCENARIO_KINDS
+};
+extern const char *const scenario_kind_name[NR_SCENARIO_KINDS];
+
+struct env;
+
+struct scenario {
+	const char *name;
+	const char *title;   /* one line: what races with what */
+	const char *picture; /* columns, with the order that goes wrong without the switch */
+	u32 kinds;           /* BIT(enum scenario_kind) */
+	u32 units;           /* bit n: CPU (or device) n makes user accesses */
+	u32 devices;         /* bit n: unit n is a device */
+	bool evict;          /* a TLB entry may be gone whenever it is looked for */
+	bool spurious;       /* a missing right may trap on what is cached */
+	bool large;          /* first touch may fill several pages with one folio */
+	const char *swap;    /* store; NULL: a file of 16 pages */
+	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back */
+	const u32 *composed; /* lock classes whose sections are one step here */
+	u32 nr_composed;
+	u32 flags; /* enum x_program_flags */
+	void (*setup)(struct env *e);
+	void (*step)(struct env *e); /* after each step; NULL: nothing */
+	void (*end)(struct env *e);  /* when all actors have ended, before the usual checks; NULL */
+};
+
+/* SCENARIO(name) = { .title = ..., };  The file need not be named anywhere else. */
+#define SCENARIO(id)                                                                \
+	static const struct scenario scenario_##id;                                 \
+	static const struct scenario *const scenario_ptr_##id                       \
+		__attribute__((used, section("quire_scenarios"))) = &scenario_##id; \
+	static const struct scenario scenario_##id
+
+const struct scenario *scenario_first(void);
+const struct scenario *scenario_next(const struct scenario *s); /* NULL after the last */
+const struct scenario *scenario_find(const char *name);         /* NULL: none */
+
+/* ---- for the driver: one scenario as a program of the engine ---- */
+struct scenario_run {
+	const struct scenario *scenario;
+	enum scenario_kind kind;
+	struct env *env; /* made by scenario_setup */
+};
+void scenario_setup(void *run);
+void scenario_at_step(void *run);
+void scenario_at_end(void *run);
+u64 scenario_outcome(void *run); /* of what the actors have noted in env->r */
+
+/* ---- inside a scenario ---- */
+
+#define ENV_RESULTS 16u
+
+struct env {
+	const struct scenario *scenario;
+	enum scenario_kind kind;
+	struct machine *m;
+	struct quire *q;
+	struct space *s;
+	struct inject inject;
+	u64 r[ENV_RESULTS];      /* what actors found or did; each cell one actor's */
+	struct folio *folio;     /* the scenario's page, if it keeps one */
+	struct folio *pinned[4]; /* by pin() */
+	u64 live_pages_extra;    /* pages that the scenario itself keeps alive at the end */
+	bool no_teardown;        /* the scenario ends with pages pinned and undoes that itself */
+};
+
+#define RW             (PROT_BITS_READ | PROT_BITS_WRITE)
+#define READ_ONLY      PROT_BITS_READ
+/* Address of page n of the space; tables change at multiples of 512. */
+#define AT(n)          (XM_SPACE_START + (u64)(n)*PAGE_SIZE)
+
+
+/* Set-up. */
+void area(struct env *e, u64 va, u64 pages, unsigned prot);
+void actor(struct env *e, const char *name, unsigned cpu, void (*fn)(struct env *e));
+/* Stores and loads in set-up: by CPU `unit`, whose TLB then has the translation. */
+void prepare_store(struct env *e, unsigned unit, u64 va, u64 value);
+u64 prepare_load(struct env *e, unsigned unit, u64 va);
+void prepare_swapped_out(struct env *e, u64 va);
+void watch_page(struct env *e, u64 va);           /* its entry */
+void watch_folio(struct env *e, struct folio *f); /* references, mappings, flags */
+
+/* What an actor does. Results as those of the core's functions. */
+int user_store(struct env *e, u64 va, u64 value); /* by the actor's own CPU or device */
+int user_load(struct env *e, u64 va, u64 *value);
+int do_map(struct env *e, u64 va, u64 pages, unsigned prot);
+int do_unmap(struct env *e, u64 va, u64 pages);
+int do_protect(struct env *e, u64 va, u64 pages, unsigned prot);
+int do_remap(struct env *e, u64 from, u64 pages, u64 to);
+int do_advise(struct env *e, u64 va, u64 pages, int advice);
+int do_fault(struct env *e, u64 va, u32 access);
+/* What a reclaim step does to this folio: isolate it, evict it. Returns pages freed. */
+u64 do_reclaim(struct env *e, struct folio *f);
+/* Pin one page; 0 or an error. Cells of e->pinned are by `n`. */
+int do_pin(struct env *e, u32 n, u64 va, u32 access);
+void do_unpin(struct env *e, u32 n);
+/* What the pinning device does to the page meanwhile. */
+void pinned_store(struct env *e, u32 n, u64 value);
+void do_rcu_barrier(struct env *e);
+
+/* Checks and set-up only: no steps. */
+u64 entry_at(struct env *e, u64 va); /* 0: none, or no table */
+struct folio *folio_at(struct env *e, u64 va);
+/* What the program would load from va now; it is brought in. Fails when the load fails. */
+u64 contents(struct env *e, u64 va);
+/* The load would end in this error (0: none). */
+int access_result(struct env *e, u64 va, bool write);
+void __attribute__((format(printf, 2, 3))) must(bool holds, const char *fmt, ...);
+
+#endif

@@ -1,0 +1,134 @@
+/* scenario_env.c - the instance that a scenario runs on: made, checked, taken down. */
+#include "explore/scenario_env.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "api/core.h"
+
+#define NR_CPUS 4u
+
+static u32 caps_of(enum scenario_kind kind)
+{
+	switch (kind) {
+	case ON_HW:
+		return CAP_RANGE_FLUSH | CAP_ZERO_PAGE | CAP_HW_AD;
+	case ON_SW:
+		return CAP_RANGE_FLUSH | CAP_ZERO_PAGE;
+	default:
+		return CAP_RANGE_FLUSH | CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_AREA_PROTECT;
+	}
+}
+
+struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
+{
+	struct env *e = x_alloc(sizeof(*e), 64);
+	struct xm_config mc = {
+		.caps = caps_of(kind),
+		.nr_cpus = NR_CPUS,
+		.units = sc->units | sc->devices,
+		.devices = sc->devices,
+		.evict = sc->evict,
+		.spurious = sc->spurious,
+	};
+	struct core_config cc = { .swap_spec = sc->swap ? sc->swap : "file:swap:64K" };
+
+	e->scenario = sc;
+	e->kind = kind;
+	inject_init(&e->inject);
+	e->m = xm_create(&mc);
+	e->m->inject = &e->inject;
+	cc.phys.nr_nodes = 1;
+	cc.phys.node[0].span = kind == ON_HOME ? 0 : XM_BLOCKS * PTRS_PER_TABLE;
+	cc.phys.node[0].capacity = ~0ull;
+	must(!core_create(&e->q, e->m, &cc), "the core cannot be created");
+	must(!space_create(e->q, CGROUP_ROOT, 0, &e->s), "the space cannot be created");
+	return e;
+}
+
+struct watched_unit {
+	struct machine *m;
+	unsigned unit;
+};
+
+static void print_unit(void *arg, char *buf, size_t n)
+{
+	struct watched_unit *w = arg;
+
+	xm_print_tlb(w->m, w->unit, buf, n);
+}
+
+/* Batches hold references, and deferred frees wait: neither is part of the picture. */
+void env_ready(struct env *e)
+{
+	lru_drain_all(e->q);
+	qrcu_barrier(e->q);
+	for (u32 i = 0; i < XM_UNITS; i++) {
+		struct watched_unit *w;
+
+		if (!((e->scenario->units | e->scenario->devices) & BIT(i)))
+			continue;
+		w = x_alloc(sizeof(*w), 8);
+		w->m = e->m;
+		w->unit = i;
+		x_watch("TLB", xm_unit_name(e->m, i), print_unit, w);
+	}
+	xm_start_agents(e->m);
+}
+
+void must(bool holds, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	if (holds)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	x_fail("%s", text);
+}
+
+struct live {
+	struct quire *q;
+	u64 pages;
+};
+
+static void count_live(void *ctx, struct folio *f)
+{
+	struct live *l = ctx;
+
+	if (f != fault_zero_folio(l->q))
+		l->pages += folio_nr(f);
+}
+
+/* Whatever lives is paid for, and nothing else. */
+static void check_charges(struct env *e)
+{
+	struct live l = { .q = e->q };
+	u64 usage = cgroup_usage(e->q, CGROUP_ROOT);
+
+	phys_for_each_folio(e->q, count_live, &l);
+	must(usage == l.pages, "%llu pages are charged, %llu live", (unsigned long long)usage,
+	     (unsigned long long)l.pages);
+}
+
+/* A broken invariant is reported where it is found. */
+void env_close(struct env *e)
+{
+	struct quire *q = e->q;
+
+	must(!quire_check_all(q), "the core's invariants do not hold");
+	check_charges(e);
+	space_destroy(q, e->s);
+	must(!quire_check_all(q), "the core's invariants do not hold once the space is gone");
+	must(!cgroup_usage(q, CGROUP_ROOT), "%llu pages are charged though the space is gone",
+	     (unsigned long long)cgroup_usage(q, CGROUP_ROOT));
+	must(!swap_used_slots(q), "%llu swap slots are in use though the space is gone",
+	     (unsigned long long)swap_used_slots(q));
+	qrcu_barrier(q);
+	must(!rmap_live_objects(q), "anon_vmas or chains are left");
+	must(!stat_read(q, STAT_WARN), "the core has warned");
+	must(!core_destroy(q), "the core's memory leaks");
+	e->m->ops->destroy(e->m);
+}

@@ -1,0 +1,123 @@
+/* machine.c - creation, spaces, the operations table. */
+#include "machine/explored/explored_internal.h"
+
+static int op_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct mspace **out,
+			   struct range *usable)
+{
+	struct xm *xm = xm_of(m);
+
+	for (u32 i = 0; i < XM_SPACES; i++) {
+		struct mspace *s;
+
+		if (xm->space[i])
+			continue;
+		s = x_alloc(sizeof(*s), 64);
+		s->xm = xm;
+		s->root = root;
+		s->trap_ctx = trap_ctx;
+		s->number = i;
+		s->usable.start = XM_SPACE_START * (i + 1);
+		s->usable.end = s->usable.start + XM_USABLE_SIZE;
+		xm->space[i] = s;
+		*usable = s->usable;
+		*out = s;
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+static void op_space_destroy(struct machine *m, struct mspace *s)
+{
+	xm_of(m)->space[s->number] = NULL;
+	x_free(s, sizeof(*s));
+}
+
+static void op_read_begin(struct machine *m)
+{
+}
+
+static void op_read_end(struct machine *m)
+{
+}
+
+static void op_sync_lockless_walkers(struct machine *m)
+{
+	base_rcu_synchronize();
+}
+
+static int op_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+{
+	return 0;
+}
+
+static int op_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
+			   unsigned prot)
+{
+	return 0;
+}
+
+static void op_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+{
+}
+
+static unsigned op_nr_cpus(struct machine *m)
+{
+	return xm_of(m)->cfg.nr_cpus;
+}
+
+/* What is left of the machine is the run's. */
+static void op_destroy(struct machine *m)
+{
+	struct xm *xm = xm_of(m);
+
+	for (u32 i = 0; i < XM_SPACES; i++)
+		BUG_ON(xm->space[i]);
+	for (u32 h = 0; h < XM_FILES; h++)
+		BUG_ON(xm->file[h].open);
+}
+
+static const struct machine_ops xm_ops = {
+	.name = "explored",
+	.frame_window = xm_frame_window,
+	.fill_begin = xm_fill_begin,
+	.fill_end = xm_fill_end,
+	.read_begin = op_read_begin,
+	.read_end = op_read_end,
+	.frames_release = xm_frames_release,
+	.frames_move = xm_frames_move,
+	.entries_changed = xm_entries_changed,
+	.tlb_flush = xm_tlb_flush,
+	.sync_lockless_walkers = op_sync_lockless_walkers,
+	.space_create = op_space_create,
+	.space_destroy = op_space_destroy,
+	.area_map = op_area_map,
+	.area_protect = op_area_protect,
+	.area_unmap = op_area_unmap,
+	.now_ns = xm_now_ns,
+	.random = xm_random,
+	.nr_cpus = op_nr_cpus,
+	.sleep_ns = xm_sleep_ns,
+	.thread_start = xm_thread_start,
+	.thread_join = xm_thread_join,
+	.mem_map = xm_mem_map,
+	.mem_unmap = xm_mem_unmap,
+	.mem_discard = xm_mem_discard,
+	.file_open = xm_file_open,
+	.file_close = xm_file_close,
+	.file_read = xm_file_read,
+	.file_write = xm_file_write,
+	.file_punch = xm_file_punch,
+	.destroy = op_destroy,
+};
+
+struct machine *xm_create(const struct xm_config *cfg)
+{
+	struct xm *xm = x_alloc(sizeof(*xm), 64);
+
+	xm->cfg = *cfg;
+	xm->m.ops = &xm_ops;
+	xm->m.caps = cfg->caps;
+	xm_frames_create(xm);
+	xm_units_create(xm);
+	return &xm->m;
+}
