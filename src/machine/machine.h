@@ -81,6 +81,12 @@ struct machine_file_ops; /* see below */
  * -ENOMEM; -EIO lost data (SIGBUS). `ctx` is what space_create was given. */
 typedef int (*machine_trap_fn)(void *ctx, u64 va, u32 access);
 
+/* Frames pfn .. pfn + nr - 1. */
+struct frame_span {
+	u64 pfn;
+	u32 nr;
+};
+
 struct machine_ops {
 	const char *name;
 
@@ -98,9 +104,9 @@ struct machine_ops {
 	/* Bracket for reads of home frames: protection of the area against reading waits for it. */
 	void (*read_begin)(struct machine *m);
 	void (*read_end)(struct machine *m);
-	/* Give the bytes back. `nr` frames, all exclusively owned by the caller or claimed holes.
-	 */
-	void (*frames_release)(struct machine *m, u64 pfn, u32 nr);
+	/* Give the bytes of n spans of frames back, all of them exclusively owned by the caller or
+	 * claimed holes. One call for many, because each may interrupt every other processor. */
+	void (*frames_release)(struct machine *m, const struct frame_span *spans, u32 n);
 	/* Move the bytes of nr frames to other frames (home frames: dst not populated). On failure
 	 * the source is intact. Source frames are left released. */
 	int (*frames_move)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
@@ -174,6 +180,14 @@ struct machine {
 	machine_trap_fn trap;          /* (C) set by the core before the first space_create */
 	struct inject *inject;         /* (C) may be NULL */
 };
+
+/* Release of one span. */
+static inline void machine_release(struct machine *m, u64 pfn, u32 nr)
+{
+	struct frame_span span = { pfn, nr };
+
+	m->ops->frames_release(m, &span, 1);
+}
 
 static inline bool machine_has(const struct machine *m, u32 cap)
 {

@@ -81,11 +81,23 @@ static void sort_folios(struct folio **f, u32 n)
 	}
 }
 
-/* One release for each run of set bits. */
-static void release_bits(struct quire *q, const struct block *b, const u64 *bits)
-{
-	struct machine *m = q->machine;
+/* Spans on their way to the machine. */
+struct release {
+	struct machine *m;
+	u32 n;
+	struct frame_span span[RELEASE_SPANS];
+};
 
+static void release_flush(struct release *r)
+{
+	if (r->n)
+		r->m->ops->frames_release(r->m, r->span, r->n);
+	r->n = 0;
+}
+
+/* One span for each run of set bits. */
+static void release_bits(struct release *r, const struct block *b, const u64 *bits)
+{
 	for (u32 i = 0; i < BLOCK_FRAMES;) {
 		u64 word = bits[i / 64] >> i % 64;
 		u32 start;
@@ -104,7 +116,9 @@ static void release_bits(struct quire *q, const struct block *b, const u64 *bits
 			if (ones < left)
 				break;
 		}
-		m->ops->frames_release(m, b->pfn + start, i - start);
+		r->span[r->n++] = (struct frame_span){ b->pfn + start, i - start };
+		if (r->n == RELEASE_SPANS)
+			release_flush(r);
 	}
 }
 
@@ -124,60 +138,106 @@ static void claim_holes(struct block *b, struct folio *const *f, u32 n, u64 *cla
 	spin_unlock(&b->lock);
 }
 
-/* Frames whose freedom is a bit in the block: home and reserved ones. */
-static void free_in_bitmap(struct quire *q, struct block *b, struct folio *const *f, u32 n)
-{
-	u64 own[BLOCK_WORDS] = { 0 }, claim[BLOCK_WORDS] = { 0 }, span[BLOCK_WORDS];
-	bool home = a32_read(&b->kind) == BLOCK_HOME, to_buddy;
-	u32 pages = 0;
+/* Dead folios f[0..n) of one block. */
+struct group {
+	struct block *b;
+	struct folio **f;
+	u32 n;
+	u32 pages;
+	bool buddy;
+	u64 own[BLOCK_WORDS];
+	u64 claim[BLOCK_WORDS];
+};
 
-	for (u32 i = 0; i < n; i++) {
-		bits_set(own, (u32)(f[i] - b->rec), folio_nr(f[i]));
-		pages += folio_nr(f[i]);
+/* A block with a frame in use never becomes RESV, so BUDDY stays true; the other two kinds are
+ * looked at again under the block's lock. */
+static void group_release(struct group *g, struct release *r)
+{
+	struct block *b = g->b;
+	u64 span[BLOCK_WORDS];
+	u32 kind = a32_read(&b->kind), pages = 0;
+
+	for (u32 w = 0; w < BLOCK_WORDS; w++)
+		g->own[w] = g->claim[w] = 0;
+	for (u32 i = 0; i < g->n; i++) {
+		bits_set(g->own, (u32)(g->f[i] - b->rec), folio_nr(g->f[i]));
+		pages += folio_nr(g->f[i]);
 	}
 	/* Holes only where the frames' numbers are addresses: there neighbours are one mapping. */
-	if (home && (u32)(f[n - 1] - f[0]) + folio_nr(f[n - 1]) != pages)
-		claim_holes(b, f, n, claim);
+	if (kind == BLOCK_HOME &&
+	    (u32)(g->f[g->n - 1] - g->f[0]) + folio_nr(g->f[g->n - 1]) != pages)
+		claim_holes(b, g->f, g->n, g->claim);
 	for (u32 w = 0; w < BLOCK_WORDS; w++)
-		span[w] = own[w] | claim[w];
-	release_bits(q, b, span);
-	uncharge_all(q, f, n);
+		span[w] = g->own[w] | g->claim[w];
+	release_bits(r, b, span);
+	g->pages = pages;
+	g->buddy = kind == BLOCK_BUDDY;
+}
+
+/* Frames whose freedom is a bit in the block: home and reserved ones. */
+static void free_in_bitmap(struct quire *q, struct group *g)
+{
+	struct block *b = g->b;
+	bool to_buddy;
 
 	spin_lock(&b->lock);
 	to_buddy = a32_read(&b->kind) == BLOCK_BUDDY; /* phys_resv_put came in between */
 	for (u32 w = 0; w < BLOCK_WORDS; w++) {
-		BUG_ON(own[w] & ~b->used[w]);
-		b->used[w] &= ~own[w];
-		b->claimed[w] &= ~claim[w];
+		BUG_ON(g->own[w] & ~b->used[w]);
+		b->used[w] &= ~g->own[w];
+		b->claimed[w] &= ~g->claim[w];
 	}
 	/* Under the block's lock still: until they are listed, the frames are ours alone. */
-	for (u32 i = 0; to_buddy && i < n; i++)
-		buddy_put(q, b->node, f[i], record_pfn(f[i]), f[i]->order);
+	for (u32 i = 0; to_buddy && i < g->n; i++)
+		buddy_put(q, b->node, g->f[i], record_pfn(g->f[i]), g->f[i]->order);
 	spin_unlock(&b->lock);
-	node_give(q, b->node, pages);
 }
 
 /* Frames of the buddy allocator: single ones to this CPU's list, the others merge at once. */
-static void free_in_buddy(struct quire *q, struct block *b, struct folio **f, u32 n)
+static void free_in_buddy(struct quire *q, struct group *g)
 {
-	u64 own[BLOCK_WORDS] = { 0 };
-	u32 pages = 0, single = 0;
+	u32 single = 0;
 
-	for (u32 i = 0; i < n; i++) {
-		bits_set(own, (u32)(f[i] - b->rec), folio_nr(f[i]));
-		pages += folio_nr(f[i]);
-	}
-	release_bits(q, b, own);
-	uncharge_all(q, f, n);
-	for (u32 i = 0; i < n; i++) {
-		if (f[i]->order)
-			buddy_put(q, b->node, f[i], record_pfn(f[i]), f[i]->order);
+	for (u32 i = 0; i < g->n; i++) {
+		struct folio *f = g->f[i];
+
+		if (f->order)
+			buddy_put(q, g->b->node, f, record_pfn(f), f->order);
 		else
-			f[single++] = f[i];
+			g->f[single++] = f;
 	}
 	if (single)
-		pcp_put(q, b->node, f, single);
-	node_give(q, b->node, pages);
+		pcp_put(q, g->b->node, g->f, single);
+}
+
+/* Up to FREE_GROUPS blocks' folios of f[0..n), which are sorted: released together. Returns how
+ * many folios. */
+static u32 free_groups(struct quire *q, struct folio **f, u32 n)
+{
+	struct group group[FREE_GROUPS];
+	struct release r = { .m = q->machine };
+	u32 done = 0, nr = 0;
+
+	while (done < n && nr < FREE_GROUPS) {
+		struct group *g = &group[nr++];
+
+		g->b = block_find(q->phys, record_pfn(f[done]));
+		g->f = f + done;
+		for (g->n = 1; done + g->n < n && g->f[g->n] < g->b->rec + BLOCK_FRAMES;)
+			g->n++;
+		done += g->n;
+		group_release(g, &r);
+	}
+	release_flush(&r);
+	uncharge_all(q, f, done);
+	for (u32 i = 0; i < nr; i++) {
+		if (group[i].buddy)
+			free_in_buddy(q, &group[i]);
+		else
+			free_in_bitmap(q, &group[i]);
+		node_give(q, group[i].b->node, group[i].pages);
+	}
+	return done;
 }
 
 void phys_free(struct quire *q, struct folio **f, u32 n)
@@ -188,20 +248,8 @@ void phys_free(struct quire *q, struct folio **f, u32 n)
 	sort_folios(f, n);
 	for (u32 i = 0; i < n; i++)
 		folio_retire(q, f[i]);
-	for (u32 i = 0; i < n;) {
-		struct block *b = block_find(q->phys, record_pfn(f[i]));
-		u32 j = i + 1;
-
-		while (j < n && f[j] < b->rec + BLOCK_FRAMES)
-			j++;
-		/* A block with a frame in use never becomes RESV, so BUDDY stays true; the other
-		 * two are looked at again under the block's lock. */
-		if (a32_read(&b->kind) == BLOCK_BUDDY)
-			free_in_buddy(q, b, f + i, j - i);
-		else
-			free_in_bitmap(q, b, f + i, j - i);
-		i = j;
-	}
+	for (u32 i = 0; i < n;)
+		i += free_groups(q, f + i, n - i);
 }
 
 /* True when these were the last references: the folio is the caller's to free. */

@@ -41,11 +41,14 @@
 #define MAP_FANOUT   512u
 #define RECORD_PAGES ((u32)(BLOCK_FRAMES * sizeof(struct folio) / PAGE_SIZE))
 
-#define PCP_HIGH     64u /* above it, PCP_BATCH go to the buddy lists */
-#define PCP_BATCH    32u
-#define CREDIT_BATCH 64u
-#define CREDIT_HIGH  256u
-#define FREE_CHUNK   256u /* folios freed in one go: pointers on the stack */
+#define PCP_HIGH      64u /* above it, PCP_BATCH go to the buddy lists */
+#define PCP_BATCH     32u
+#define CREDIT_BATCH  64u
+#define CREDIT_HIGH   256u
+/* All on the stack of whoever frees, which may be a fault that reclaims. */
+#define FREE_CHUNK    128u /* folios freed in one go */
+#define FREE_GROUPS   4u   /* blocks whose frames are released together */
+#define RELEASE_SPANS 32u  /* spans in one call of the machine */
 
 enum frame_state { FRAME_FREE, FRAME_OWNED, FRAME_BUDDY, FRAME_PCP };
 enum block_kind { BLOCK_HOME, BLOCK_RESV, BLOCK_BUDDY };

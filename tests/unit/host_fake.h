@@ -180,7 +180,7 @@ static inline void fake_evict(u64 page, u32 nr)
 		}
 		memcpy(fake.store[page + i], copy[i], PAGE_SIZE);
 		a64_set(&fake.entry[page + i], FAKE_OUT);
-		fake.m->ops->frames_release(fake.m, fake_va(page + i) >> PAGE_SHIFT, 1);
+		machine_release(fake.m, fake_va(page + i) >> PAGE_SHIFT, 1);
 		a32_add(&fake.evicted, 1);
 	}
 	spin_unlock(lock);

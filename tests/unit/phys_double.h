@@ -70,12 +70,13 @@ static inline void double_note(struct world *w, u64 pfn, u32 nr)
 	w->nr_spans++;
 }
 
-static inline void double_release(struct machine *m, u64 pfn, u32 nr)
+static inline void double_release(struct machine *m, const struct frame_span *spans, u32 n)
 {
 	struct world *w = container_of(m, struct world, m);
 
 	lock_assert_may_sleep();
-	w->on_release(w, pfn, nr);
+	for (u32 i = 0; i < n; i++)
+		w->on_release(w, spans[i].pfn, spans[i].nr);
 }
 
 static inline struct world *world_new(u32 caps, const struct phys_config *cfg)

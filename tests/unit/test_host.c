@@ -96,7 +96,7 @@ static void test_no_store(void **state)
 {
 	(void)state;
 	assert_int_equal(fake_install(0, 100, true, NULL, true, false), 0);
-	fake.m->ops->frames_release(fake.m, fake_va(50) >> PAGE_SHIFT, 10); /* a hole inside */
+	machine_release(fake.m, fake_va(50) >> PAGE_SHIFT, 10); /* a hole inside */
 	for (int i = 50; i < 60; i++)
 		a64_set(&fake.entry[i], 0);
 	for (int i = 0; i < 50; i++)
@@ -138,7 +138,7 @@ static void test_no_access_and_release(void **state)
 	assert_int_equal(*fake_word(99) + *fake_word(200), 2);
 	assert_int_equal(*fake_word(150), 0); /* new memory */
 	assert_int_equal(a32_read(&fake.faults), 1);
-	fake.m->ops->frames_release(fake.m, fake_va(0) >> PAGE_SHIFT, 512);
+	machine_release(fake.m, fake_va(0) >> PAGE_SHIFT, 512);
 	assert_resident(0);
 	/* Everything at once. */
 	assert_int_equal(fake_install(1000, 200, true, NULL, true, false), 0);
@@ -148,6 +148,39 @@ static void test_no_access_and_release(void **state)
 		fake.m->ops->tlb_flush(fake.m, fake.s, &all);
 	}
 	assert_resident(0);
+}
+
+/* Several spans in one release, with what the kernel can do and without. */
+static void release_many(void)
+{
+	struct frame_span span[40];
+	u32 n = 0;
+
+	assert_int_equal(fake_install(0, 512, true, NULL, true, false), 0);
+	for (u32 i = 0; i < 512; i++)
+		*fake_word(i) = i;
+	for (u32 i = 0; i < 400; i += 10) {
+		span[n++] = (struct frame_span){ fake_va(i) >> PAGE_SHIFT, 1 + i % 7 };
+		for (u32 k = 0; k < 1 + i % 7; k++)
+			a64_set(&fake.entry[i + k], 0);
+	}
+	fake.m->ops->frames_release(fake.m, span, n);
+	for (u32 i = 0; i < 512; i++)
+		assert_int_equal(*fake_word(i), i < 400 && i % 10 < 1 + i / 10 * 10 % 7 ? 0 : i);
+	machine_release(fake.m, fake_va(0) >> PAGE_SHIFT, 512);
+	assert_resident(0);
+}
+
+static void test_release_many(void **state)
+{
+	struct host_config cfg = { .region_bytes = 16ull << 30, .no_vector = true };
+
+	(void)state;
+	release_many();
+	fake_teardown(NULL);
+	fake_setup_with(&cfg);
+	assert_false(host_of(fake.m)->has_vector);
+	release_many();
 }
 
 /* How many of the pages [first, first + n) the kernel has, whatever our states say. */
@@ -183,7 +216,7 @@ static void test_no_access_beside_a_drop(void **state)
 	assert_int_equal(kernel_has(0, 64), 10);
 	a32_fetch_add(&fake.s->dropping, (u32)-1);
 	state_set(fake.s, 20, 30, STATE_WRITABLE);
-	fake.m->ops->frames_release(fake.m, fake_va(20) >> PAGE_SHIFT, 10);
+	machine_release(fake.m, fake_va(20) >> PAGE_SHIFT, 10);
 	assert_resident(0);
 }
 
@@ -219,7 +252,7 @@ static void test_fill_under_protection(void **state)
 		assert_int_equal(*fake_word(i), 0);
 	assert_true(counters().boundaries > 0);
 	assert_int_equal(counters().mappings, 3);
-	fake.m->ops->frames_release(fake.m, fake_va(64) >> PAGE_SHIFT, 64);
+	machine_release(fake.m, fake_va(64) >> PAGE_SHIFT, 64);
 	ops->area_unmap(fake.m, fake.s, r, PROT_RW);
 	assert_int_equal(counters().mappings, 1);
 	assert_resident(0);
@@ -263,7 +296,7 @@ static void test_foreign(void **state)
 
 	(void)state;
 	assert_int_equal(fake_install(90, 40, true, NULL, true, false), 0);
-	fake.m->ops->frames_release(fake.m, r.start >> PAGE_SHIFT, 10);
+	machine_release(fake.m, r.start >> PAGE_SHIFT, 10);
 	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, PROT_BITS_FOREIGN), 0);
 	assert_ptr_equal(mmap(p, range_size(r), PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
@@ -275,7 +308,7 @@ static void test_foreign(void **state)
 	fake_flush(90, 40, FLUSH_NO_STORE);
 	assert_int_equal(p[5], 0x55);
 	p[5] = 0x56;
-	fake.m->ops->frames_release(fake.m, fake_va(90) >> PAGE_SHIFT, 40);
+	machine_release(fake.m, fake_va(90) >> PAGE_SHIFT, 40);
 	assert_int_equal(p[5], 0x56);
 	assert_int_equal(p[range_size(r) - 1], 0x55);
 	assert_resident(0);
@@ -356,7 +389,7 @@ static void check_move(void)
 	fill_pattern(0, 200);
 	for (u32 i = 60; i < 70; i++) {
 		a64_set(&fake.entry[i], 0);
-		fake.m->ops->frames_release(fake.m, fake_va(i) >> PAGE_SHIFT, 1);
+		machine_release(fake.m, fake_va(i) >> PAGE_SHIFT, 1);
 	}
 	assert_int_equal(fake_install(100, 20, false, NULL, false, false), 0); /* protected ones */
 	move_pages(0, 1000, 200);
@@ -498,7 +531,7 @@ static void test_core_read(void **state)
 	assert_int_equal(a32_read(&fake.faults), 0); /* the core's faults were not asked */
 	assert_int_equal(state_of(fake.s, 11), STATE_PROTECTED);
 	assert_resident(2); /* accounted for, and so it goes with its frame */
-	fake.m->ops->frames_release(fake.m, fake_va(8) >> PAGE_SHIFT, 10);
+	machine_release(fake.m, fake_va(8) >> PAGE_SHIFT, 10);
 	assert_resident(0);
 	assert_int_equal(*fake_word(12), 0);
 	assert_int_equal(a32_read(&fake.faults), 1);
@@ -603,6 +636,7 @@ int main(void)
 		FAKE_TEST(test_no_store),
 		FAKE_TEST(test_no_access_and_release),
 		FAKE_TEST(test_no_access_beside_a_drop),
+		FAKE_TEST(test_release_many),
 		FAKE_TEST(test_fill_under_protection),
 		FAKE_TEST(test_protection_is_native),
 		FAKE_TEST(test_foreign),

@@ -184,7 +184,7 @@ static void test_same_pages(void **state)
 			pthread_join(id[i], NULL);
 		for (u32 i = 0; i < 400; i++)
 			assert_int_equal(*fake_word(600 + i), 4);
-		fake.m->ops->frames_release(fake.m, fake_va(600) >> PAGE_SHIFT, 400);
+		machine_release(fake.m, fake_va(600) >> PAGE_SHIFT, 400);
 		for (u32 i = 0; i < 400; i++)
 			a64_set(&fake.entry[600 + i], 0);
 	}
@@ -276,7 +276,7 @@ static void test_read_while_dropped(void **state)
 		if (round % 2)
 			fake_flush(800, 32, FLUSH_NO_ACCESS);
 		else
-			fake.m->ops->frames_release(fake.m, fake_va(800) >> PAGE_SHIFT, 32);
+			machine_release(fake.m, fake_va(800) >> PAGE_SHIFT, 32);
 		spin_unlock(&fake.lock[1]);
 	}
 	a32_set(&stop, 1);

@@ -144,7 +144,7 @@ static void test_file_from_frames(void **state)
 	assert_int_equal(fake_install(0, 8, true, NULL, true, false), 0);
 	for (int i = 0; i < 8; i++)
 		*fake_word(i) = i + 1;
-	fake.m->ops->frames_release(fake.m, fake_va(5) >> PAGE_SHIFT, 1);
+	machine_release(fake.m, fake_va(5) >> PAGE_SHIFT, 1);
 	fake.m->ops->read_begin(fake.m);
 	assert_int_equal(
 		fake.m->ops->file_write(fake.m, h, (void *)(uintptr_t)fake_va(0), 8 * PAGE_SIZE, 0),

@@ -213,15 +213,15 @@ static void test_release_finds_stale_translation(void **state)
 	a64_set(pte(&w, w.va), at(5, RW));
 	store(&w, 3, w.va, 1);
 	a64_set(pte(&w, w.va), 0);
-	w.m->ops->frames_release(w.m, 6, 4);
+	machine_release(w.m, 6, 4);
 	assert_int_equal(sim_violations(w.m), 0);
-	w.m->ops->frames_release(w.m, 4, 2); /* unflushed */
+	machine_release(w.m, 4, 2); /* unflushed */
 	sim_stats_get(w.m, &st);
 	assert_int_equal(st.violations[SIM_STALE_RELEASE], 1);
 	assert_int_equal(st.violation_at, 4 << PAGE_SHIFT);
 	assert_int_equal(load(&w, 3, w.va), 0xd5d5d5d5d5d5d5d5ull);
 	flush(&w, 0, ~0ull, FLUSH_NO_ACCESS, true);
-	w.m->ops->frames_release(w.m, 5, 1);
+	machine_release(w.m, 5, 1);
 	assert_int_equal(sim_violations(w.m), 1);
 	world_close(&w);
 }
@@ -264,7 +264,7 @@ static void test_huge_leaf(void **state)
 	assert_int_equal(w.last_va, 77);
 	assert_true(a64_read(pmd) & ENTRY_DIRTY);
 	a64_set(pmd, 0);
-	w.m->ops->frames_release(w.m, 1500, 1);
+	machine_release(w.m, 1500, 1);
 	assert_int_equal(sim_violations(w.m), 1);
 	flush(&w, w.va + PMD_SIZE - PAGE_SIZE, w.va + PMD_SIZE, FLUSH_NO_ACCESS, false);
 	assert_int_equal(sim_touch(w.m, 0, w.s, w.va, ACCESS_READ), -EFAULT);
@@ -280,7 +280,7 @@ static void test_zero_page_and_wild_entries(void **state)
 	a64_set(pte(&w, w.va), at(9, RO | ENTRY_SPECIAL));
 	memset(w.m->ops->frame_window(w.m, 9), 1, PAGE_SIZE);
 	assert_int_equal(load(&w, 0, w.va), 0);
-	w.m->ops->frames_release(w.m, 9, 1);
+	machine_release(w.m, 9, 1);
 	assert_int_equal(sim_violations(w.m), 0);
 	assert_int_equal(sim_touch(w.m, 0, w.s, w.va, ACCESS_WRITE), -EFAULT);
 	a64_set(pte(&w, w.va + PAGE_SIZE), at(cfg.span_frames, RW));

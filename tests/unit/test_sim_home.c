@@ -194,18 +194,18 @@ static void test_release(void **state)
 	fill(&w, w.va, 4, RW, 0x66);
 	a64_set(pte(&w, w.va), 0);
 	a64_set(pte(&w, w.va + PAGE_SIZE), 0);
-	w.m->ops->frames_release(w.m, w.va >> PAGE_SHIFT, 2);
+	machine_release(w.m, w.va >> PAGE_SHIFT, 2);
 	assert_int_equal(sim_violations(w.m), 0);
 	assert_int_equal(load_byte(&w, w.va), -EFAULT);
 	/* A page that an entry still names. */
-	w.m->ops->frames_release(w.m, (w.va >> PAGE_SHIFT) + 2, 1);
+	machine_release(w.m, (w.va >> PAGE_SHIFT) + 2, 1);
 	sim_stats_get(w.m, &st);
 	assert_int_equal(st.violations[SIM_MAPPED_RELEASE], 1);
 	/* And an entry that is raised though its bytes are gone. */
 	assert_int_equal(install(&w, w.va + 2 * PAGE_SIZE, 1, RW, NULL, false), 0);
 	sim_stats_get(w.m, &st);
 	assert_int_equal(st.violations[SIM_EMPTY_INSTALL], 1);
-	w.m->ops->frames_release(w.m, 77ull << 30, 1);
+	machine_release(w.m, 77ull << 30, 1);
 	sim_stats_get(w.m, &st);
 	assert_int_equal(st.violations[SIM_DEAD_SPACE], 1);
 	world_close(&w);
@@ -340,7 +340,7 @@ static void test_protect_copy_release(void **state)
 		flush(&w, w.va, 1, FLUSH_NO_STORE);
 		memcpy(copy, now, sizeof(copy));
 		assert_memory_equal(copy, now, sizeof(copy));
-		w.m->ops->frames_release(w.m, w.va >> PAGE_SHIFT, 1);
+		machine_release(w.m, w.va >> PAGE_SHIFT, 1);
 		assert_int_equal(now[0] | now[1], 0);
 		assert_int_equal(install(&w, w.va, 1, RW, copy, false), 0);
 	}

@@ -167,6 +167,7 @@ int machine_host_create(const struct host_config *cfg, struct machine **out, cha
 		host_destroy(&h->m);
 		return fail(msg, msg_size, -ENOMEM, "no memory for the host machine");
 	}
+	h->has_vector = !cfg->no_vector && uffd_probe_discard_many(h->stage);
 	/* Not from the clock alone: a forked child and its siblings differ by getrandom. */
 	if (native_syscall(SYS_getrandom, &h->rng, sizeof(h->rng), 0l) != sizeof(h->rng))
 		a64_init(&h->rng, host_now_ns(&h->m));

@@ -7,6 +7,8 @@
  */
 #include "machine/host/host_internal.h"
 
+#define DROP_RANGES 32u /* on the stack */
+
 /* A page is there though its state says not: left by a fork or by somebody's own mapping calls. */
 static void remove_stray(struct mspace *s, u64 va)
 {
@@ -49,22 +51,53 @@ int host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protec
 	return 0;
 }
 
-void host_drop(struct mspace *s, u64 first, u64 last)
+/* Ranges of one space whose states say ABSENT already and that the kernel still has. */
+struct drops {
+	struct mspace *s;
+	u32 n;
+	struct iovec iov[DROP_RANGES];
+};
+
+static void drops_flush(struct drops *d)
+{
+	if (!d->n)
+		return;
+	host_discard_many(d->s->h, d->iov, d->n);
+	a32_fetch_add(&d->s->dropping, (u32)-1);
+	d->n = 0;
+}
+
+/* The populated pages of [first, last), as host_drop. */
+static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
 {
 	u64 p = first;
 
+	if (d->s != s)
+		drops_flush(d);
+	d->s = s;
 	while ((p = state_find_populated(s, p, last, false)) < last) {
 		u64 end = state_run_end(s, p, last);
 
 		if (end <= p) /* gone meanwhile: only a fixed core read can do that */
 			end = p + 1;
+		if (!d->n)
+			a32_fetch_add(&s->dropping, 1);
 		/* Before the kernel drops them (host_internal.h). */
-		a32_fetch_add(&s->dropping, 1);
 		state_set(s, p, end, STATE_ABSENT);
-		host_discard(va_of(s, p), (end - p) << PAGE_SHIFT);
-		a32_fetch_add(&s->dropping, (u32)-1);
+		d->iov[d->n++] =
+			(struct iovec){ (void *)(uintptr_t)va_of(s, p), (end - p) << PAGE_SHIFT };
+		if (d->n == DROP_RANGES)
+			drops_flush(d);
 		p = end;
 	}
+}
+
+void host_drop(struct mspace *s, u64 first, u64 last)
+{
+	struct drops d = { .n = 0 };
+
+	drops_add(&d, s, first, last);
+	drops_flush(&d);
 }
 
 /*
@@ -243,12 +276,17 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 	return 0;
 }
 
-void host_frames_release(struct machine *m, u64 pfn, u32 nr)
+void host_frames_release(struct machine *m, const struct frame_span *spans, u32 n)
 {
-	struct mspace *s = host_space_at(host_of(m), pfn << PAGE_SHIFT);
-	u64 page;
+	struct drops d = { .n = 0 };
 
-	BUG_ON(!s);
-	page = page_of(s, pfn << PAGE_SHIFT);
-	host_drop(s, page, page + nr);
+	for (u32 i = 0; i < n; i++) {
+		struct mspace *s = host_space_at(host_of(m), spans[i].pfn << PAGE_SHIFT);
+		u64 page;
+
+		BUG_ON(!s);
+		page = page_of(s, spans[i].pfn << PAGE_SHIFT);
+		drops_add(&d, s, page, page + spans[i].nr);
+	}
+	drops_flush(&d);
 }

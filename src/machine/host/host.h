@@ -54,6 +54,7 @@ struct host_config {
 			...); /* NULL: leave native_syscall as it is; else it is set to this */
 	int fd_floor;         /* our descriptors are not below it if possible; 0: HOST_FD_FLOOR */
 	bool no_move;         /* tests: do without UFFDIO_MOVE */
+	bool no_vector;       /* tests: do without process_madvise */
 	u32 max_mappings; /* tests: bound on host mappings per region; 0: the system's, less a rest
 			   */
 };

@@ -29,6 +29,7 @@
 #include "machine/native/native.h"
 
 #include <sys/syscall.h>
+#include <sys/uio.h>
 
 /* Regions start at multiples of this, so that an address finds its region by one table look-up. */
 #define REGION_GRANULE_SHIFT 30
@@ -89,6 +90,7 @@ struct host {
 	struct machine m;     /* first */
 	int fd;               /* (1) userfaultfd */
 	bool has_move;        /* (C) */
+	bool has_vector;      /* (C) process_madvise(MADV_DONTNEED) of ourselves works */
 	u64 features;         /* (C) asked for again in a forked child */
 	int fd_floor;         /* (C) */
 	u64 region_bytes;     /* (C) */
@@ -208,6 +210,9 @@ int must_check uffd_protect(struct host *h, u64 va, u64 size, bool on);
 int must_check uffd_probe_zero(struct host *h, u64 va);
 /* Kernel pages of the range go; states are not touched. */
 void host_discard(u64 va, u64 size);
+/* The same for many ranges, with one interruption of the other processors where the kernel can. */
+void host_discard_many(struct host *h, const struct iovec *iov, u32 n);
+bool uffd_probe_discard_many(void *page);
 int host_raise_fd(int fd, int floor);
 
 /* ---- entries.c ---- */
@@ -220,7 +225,7 @@ void host_drop(struct mspace *s, u64 first, u64 last);
 void host_empty(struct mspace *s, u64 first, u64 last);
 int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 			 unsigned level, const void *fill, bool fill_zero, bool force);
-void host_frames_release(struct machine *m, u64 pfn, u32 nr);
+void host_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
 /* ---- flush.c ---- */
 void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r);
 /* ---- move.c ---- */

@@ -163,6 +163,32 @@ int uffd_protect(struct host *h, u64 va, u64 size, bool on)
 	return (int)err;
 }
 
+/* Names the calling thread's own process (Linux 6.14; the header may be older). */
+#define PIDFD_OF_SELF (-10000l)
+
+bool uffd_probe_discard_many(void *page)
+{
+	struct iovec iov = { page, PAGE_SIZE };
+
+	return native_syscall(SYS_process_madvise, PIDFD_OF_SELF, &iov, 1l, (long)MADV_DONTNEED,
+			      0l) == (long)PAGE_SIZE;
+}
+
+void host_discard_many(struct host *h, const struct iovec *iov, u32 n)
+{
+	u64 bytes = 0;
+
+	for (u32 i = 0; i < n; i++)
+		bytes += iov[i].iov_len;
+	if (n > 1 && h->has_vector &&
+	    native_syscall(SYS_process_madvise, PIDFD_OF_SELF, iov, (long)n, (long)MADV_DONTNEED,
+			   0l) == (long)bytes)
+		return;
+	/* Also after a part was done: dropping it again does no harm. */
+	for (u32 i = 0; i < n; i++)
+		host_discard((u64)(uintptr_t)iov[i].iov_base, iov[i].iov_len);
+}
+
 int uffd_probe_zero(struct host *h, u64 va)
 {
 	struct uffdio_zeropage z = { .range = { va, PAGE_SIZE } };

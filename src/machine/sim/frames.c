@@ -63,16 +63,21 @@ static void release_plain(struct sim *sim, u64 pfn, u32 nr)
 		memset(at, SIM_POISON, nr * PAGE_SIZE);
 }
 
-void sim_frames_release(struct machine *m, u64 pfn, u32 nr)
+void sim_frames_release(struct machine *m, const struct frame_span *spans, u32 n)
 {
 	struct sim *sim = sim_of(m);
 
-	a64_add(&sim->n.released, nr);
-	sim_maybe_late(sim);
-	if (is_plain(sim, pfn))
-		release_plain(sim, pfn, nr);
-	else
-		sim_home_release(sim, pfn, nr);
+	for (u32 i = 0; i < n; i++) {
+		u64 pfn = spans[i].pfn;
+		u32 nr = spans[i].nr;
+
+		a64_add(&sim->n.released, nr);
+		sim_maybe_late(sim);
+		if (is_plain(sim, pfn))
+			release_plain(sim, pfn, nr);
+		else
+			sim_home_release(sim, pfn, nr);
+	}
 }
 
 int sim_frames_move(struct machine *m, u64 dst, u64 src, u32 nr)
