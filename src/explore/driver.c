@@ -133,6 +133,7 @@ static void root_keep(void)
 
 void search_rewind(void)
 {
+	mem_verify_rewind();
 	mem_undo(0);
 	x.mem = mem_root;
 	x.failed = false;

@@ -52,6 +52,7 @@ struct x_options {
 	u64 max_states;     /* 0: as many as fit in max_bytes */
 	u64 max_bytes;      /* of the table of states; 0: 1 GiB */
 	bool no_races;      /* without the detector of races of plain accesses */
+	bool verify;        /* random, pct: compare all of memory after each step (slow) */
 	bool no_minimize;   /* keep a counterexample as it was found */
 	void (*progress)(void *ctx, const char *phase, u64 states, u64 steps, double seconds);
 	void *ctx;

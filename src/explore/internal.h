@@ -180,6 +180,9 @@ void mem_reset(void); /* zeroes the arena and forgets everything */
 void mem_log_grow(void);
 void mem_step_end(u64 log_from); /* brings x.mem up to date */
 void mem_undo(u64 log_to);
+void mem_verify_begin(void);
+void mem_verify_step(void);
+void mem_verify_rewind(void);
 void mem_touch_poison(u64 addr, const char *how) __attribute__((noreturn, cold));
 void mem_write_all(u64 addr, u64 bytes); /* old values of a range */
 void mem_read_all(u64 addr, u64 bytes);

@@ -13,6 +13,10 @@
 
 struct engine x;
 
+/* For mem_verify: the arena as it was when the last step ended, and the end of each share then. */
+static u64 *copy;
+static u64 copy_end[X_MAX_ACTORS + 1];
+
 static void *map_at(u64 addr, u64 bytes)
 {
 	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
@@ -47,6 +51,7 @@ void mem_reset(void)
 {
 	madvise((void *)X_BASE, X_ARENA_BYTES + X_MAX_ACTORS * X_STACK_BYTES, MADV_DONTNEED);
 	madvise(x.words, X_ARENA_BYTES / 8 * sizeof(struct xword), MADV_DONTNEED);
+	memset(copy_end, 0, sizeof(copy_end));
 	x.nr_log = 0;
 	x.stamp = 1;
 	x.mem = (struct hash128){ 0, 0 };
@@ -183,6 +188,68 @@ void x_will_write(void *p, size_t bytes)
 {
 	if ((x.mode == M_RUN || x.mode == M_CHECK) && in_arena((u64)p))
 		mem_write_all((u64)p, bytes);
+}
+
+/* ---- the proof that nothing is written behind the log's back ---- */
+
+static u64 share_start(u32 share)
+{
+	return share < X_MAX_ACTORS ? X_BASE + X_SETUP_BYTES + share * X_SHARE_BYTES : X_BASE;
+}
+
+/* Compares a share with the copy and brings that up to date; `logged`: the log has what differs. */
+static void compare_share(u32 share, bool logged)
+{
+	u64 end = max(x.run->alloc_next[share], copy_end[share]);
+
+	for (u64 a = share_start(share); a < end; a += 8) {
+		u64 *was = &copy[(a - X_BASE) / 8];
+
+		if (*was == *(u64 *)a)
+			continue;
+		if (!logged || word_of(a)->stamp != x.stamp) {
+			snprintf(x.message, sizeof(x.message),
+				 "%#lx was written without instrumentation: %#lx, was %#lx",
+				 a - X_BASE, *(u64 *)a, *was);
+			x.failed = true;
+		}
+		*was = *(u64 *)a;
+	}
+	copy_end[share] = end;
+}
+
+void mem_verify_begin(void)
+{
+	if (!copy)
+		copy = map_at(0, X_ARENA_BYTES);
+	if (!copy_end[X_MAX_ACTORS]) {
+		madvise(copy, X_ARENA_BYTES, MADV_DONTNEED);
+		for (u32 i = 0; i <= X_MAX_ACTORS; i++) {
+			copy_end[i] = x.run->alloc_next[i];
+			memcpy(copy + (share_start(i) - X_BASE) / 8, (void *)share_start(i),
+			       copy_end[i] - share_start(i));
+		}
+	}
+	/* Undone is undone. */
+	for (u32 i = 0; i <= X_MAX_ACTORS; i++)
+		compare_share(i, false);
+}
+
+void mem_verify_step(void)
+{
+	for (u32 i = 0; i <= X_MAX_ACTORS; i++)
+		compare_share(i, true);
+}
+
+/* The run was undone: what it wrote is as it was. */
+void mem_verify_rewind(void)
+{
+	for (u64 i = x.nr_log; copy && i--;) {
+		u64 addr = (u64)x.log[i].addr;
+
+		if (!(addr & 1))
+			copy[(addr - X_BASE) / 8] = x.log[i].old;
+	}
 }
 
 /* ---- undo and hash ---- */

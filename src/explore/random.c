@@ -66,6 +66,10 @@ static bool run_once(struct search *s, struct chance *c, bool pct)
 
 	search_rewind();
 	s->path.nr = 0;
+	if (s->o->verify)
+		mem_verify_begin();
+	if (x.failed)
+		return false;
 	for (;; step++) {
 		struct x_decision d = { 0 };
 
@@ -91,6 +95,8 @@ static bool run_once(struct search *s, struct chance *c, bool pct)
 		if (!search_tick(s))
 			return true;
 		actor_step(last);
+		if (s->o->verify)
+			mem_verify_step();
 		d.point = actor_point_now(last);
 		path_push(&s->path, &d);
 		if (x.failed)

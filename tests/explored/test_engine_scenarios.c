@@ -71,6 +71,7 @@ int main(int argc, char **argv)
 		o.max_seconds = atof(getenv("X_SECONDS"));
 	if (getenv("X_BOUND"))
 		o.bound = atoi(getenv("X_BOUND"));
+	o.verify = getenv("X_VERIFY");
 	for (u32 e = 0; e < X_NR_ENGINES; e++)
 		if (getenv("X_ENGINE") && !strcmp(getenv("X_ENGINE"), x_engine_name[e]))
 			o.engine = e;
