@@ -89,18 +89,16 @@ struct env {
 	struct quire *q;
 	struct space *s;
 	struct inject inject;
-	u64 r[ENV_RESULTS];      /* what actors found or did; each cell one actor's */
+	u64 r[ENV_RESULTS]; /* what actors found or did; each cell one actor's */
+	a64_t flag[4];
 	struct folio *folio;     /* the scenario's page, if it keeps one */
 	struct folio *pinned[4]; /* by pin() */
-	u64 live_pages_extra;    /* pages that the scenario itself keeps alive at the end */
-	bool no_teardown;        /* the scenario ends with pages pinned and undoes that itself */
 };
 
-#define RW             (PROT_BITS_READ | PROT_BITS_WRITE)
-#define READ_ONLY      PROT_BITS_READ
+#define RW        (PROT_BITS_READ | PROT_BITS_WRITE)
+#define READ_ONLY PROT_BITS_READ
 /* Address of page n of the space; tables change at multiples of 512. */
-#define AT(n)          (XM_SPACE_START + (u64)(n)*PAGE_SIZE)
-
+#define AT(n)     (XM_SPACE_START + (u64)(n)*PAGE_SIZE)
 
 /* Set-up. */
 void area(struct env *e, u64 va, u64 pages, unsigned prot);
@@ -109,6 +107,9 @@ void actor(struct env *e, const char *name, unsigned cpu, void (*fn)(struct env 
 void prepare_store(struct env *e, unsigned unit, u64 va, u64 value);
 u64 prepare_load(struct env *e, unsigned unit, u64 va);
 void prepare_swapped_out(struct env *e, u64 va);
+/* All TLBs forget; the folio was not used since the last look at its accessed bits. */
+void prepare_cold_tlbs(struct env *e);
+void prepare_aged(struct env *e, struct folio *f);
 void watch_page(struct env *e, u64 va);           /* its entry */
 void watch_folio(struct env *e, struct folio *f); /* references, mappings, flags */
 
@@ -123,11 +124,19 @@ int do_advise(struct env *e, u64 va, u64 pages, int advice);
 int do_fault(struct env *e, u64 va, u32 access);
 /* What a reclaim step does to this folio: isolate it, evict it. Returns pages freed. */
 u64 do_reclaim(struct env *e, struct folio *f);
+/* A look at its accessed bits, as reclaim takes it: with the folio locked. The number found set. */
+u32 do_referenced(struct env *e, struct folio *f);
+/* Off its list and back (mlock, deactivation). True: it was isolated. */
+bool do_isolate(struct env *e, struct folio *f);
 /* Pin one page; 0 or an error. Cells of e->pinned are by `n`. */
 int do_pin(struct env *e, u32 n, u64 va, u32 access);
 void do_unpin(struct env *e, u32 n);
 /* What the pinning device does to the page meanwhile. */
 void pinned_store(struct env *e, u32 n, u64 value);
+u64 pinned_load(struct env *e, u32 n);
+/* What a program's threads tell each other. */
+void set_flag(struct env *e, u32 n);
+bool get_flag(struct env *e, u32 n);
 void do_rcu_barrier(struct env *e);
 
 /* Checks and set-up only: no steps. */

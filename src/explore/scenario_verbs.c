@@ -73,6 +73,18 @@ void prepare_swapped_out(struct env *e, u64 va)
 	must(pte_is_swap(entry_at(e, va)), "set-up: it was not paged out");
 }
 
+void prepare_cold_tlbs(struct env *e)
+{
+	xm_forget_all(e->m);
+}
+
+void prepare_aged(struct env *e, struct folio *f)
+{
+	folio_lock(f);
+	(void)rmap_referenced(e->q, f);
+	folio_unlock(f);
+}
+
 /* ---- user accesses ---- */
 
 int user_store(struct env *e, u64 va, u64 value)
@@ -146,6 +158,37 @@ u64 do_reclaim(struct env *e, struct folio *f)
 	return freed;
 }
 
+u32 do_referenced(struct env *e, struct folio *f)
+{
+	u32 n = 0;
+
+	enter(e);
+	if (folio_try_get(f)) {
+		if (folio_trylock(f)) {
+			n = rmap_referenced(e->q, f);
+			folio_unlock(f);
+		}
+		folio_put(e->q, f);
+	}
+	leave(e, 0);
+	return n;
+}
+
+bool do_isolate(struct env *e, struct folio *f)
+{
+	bool isolated = false;
+
+	enter(e);
+	if (folio_try_get(f)) {
+		isolated = lru_isolate(e->q, f);
+		if (isolated)
+			lru_putback(e->q, f);
+		folio_put(e->q, f);
+	}
+	leave(e, 0);
+	return isolated;
+}
+
 int do_pin(struct env *e, u32 n, u64 va, u32 access)
 {
 	struct range r = { va, va + PAGE_SIZE };
@@ -167,6 +210,21 @@ void do_unpin(struct env *e, u32 n)
 void pinned_store(struct env *e, u32 n, u64 value)
 {
 	xm_frame_store(e->m, folio_pfn(e->q, e->pinned[n]), value);
+}
+
+u64 pinned_load(struct env *e, u32 n)
+{
+	return xm_frame_load(e->m, folio_pfn(e->q, e->pinned[n]));
+}
+
+void set_flag(struct env *e, u32 n)
+{
+	a64_set_release(&e->flag[n], 1);
+}
+
+bool get_flag(struct env *e, u32 n)
+{
+	return a64_read_acquire(&e->flag[n]);
 }
 
 void do_rcu_barrier(struct env *e)

@@ -139,8 +139,11 @@ static int fault_once(struct fc *c)
 	e = peek_entry(c);
 	if (pte_none(e))
 		return fault_do_anon(c);
-	if (pte_is_swap(e))
+	if (pte_is_swap(e)) {
+		if (!mech_on(c->q, MECH_READ_ENTRY_ONCE))
+			e = peek_entry(c);
 		return swp_type(e) == SWP_STORE ? fault_do_swap(c, e) : -EFAULT;
+	}
 	if (fc_write(c) && !pte_write(e))
 		return fault_do_wp(c, e);
 	return spurious(c);

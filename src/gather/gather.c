@@ -49,6 +49,12 @@ static void range_reset(struct gather *g)
 	g->need_flush = false;
 }
 
+/* Machines whose flushes come after the entry lock has been dropped. */
+static bool flushes_late(struct quire *q)
+{
+	return !machine_has(q->machine, CAP_FLUSH_UNDER_LOCK);
+}
+
 int gather_create(struct quire *q)
 {
 	(void)q;
@@ -62,6 +68,33 @@ void gather_begin(struct quire *q, struct gather *g, struct rmap_space *rs, bool
 	g->active = bundle_of(g);
 	list_init(&g->tables);
 	range_reset(g);
+	if (flushes_late(q))
+		a32_fetch_add(&rs->gathers, 1);
+}
+
+/*
+ * Another gather of the space may have cleared entries that this one then found empty, and not have
+ * flushed them yet; the caller's call must not return before nobody reaches them (Linux 99baac21).
+ *
+ *   T1: madvise(DONTNEED)          T2: madvise(DONTNEED)            T2's CPU
+ *   one more gather                one more gather                  has it cached
+ *   entry lock: clear the entry
+ *                                  entry lock: nothing there
+ *                                  (other gathers? flush all)
+ *                                  return: "it reads as zero"       reads through it
+ *   flush; one gather less
+ *
+ * T1 counts itself before it clears and until it has flushed, so T2 sees either its count or its
+ * flush done.
+ */
+static void flush_for_others(struct gather *g)
+{
+	struct tlb_range all = { .start = 0, .end = TLB_ALL_END, .strength = FLUSH_NO_ACCESS };
+
+	if (!flushes_late(g->q))
+		return;
+	if (a32_sub_return(&g->rs->gathers, 1) && mech_on(g->q, MECH_FLUSH_NESTED))
+		tlb_flush_range(&g->rs->tlb, all);
 }
 
 void gather_note_range(struct gather *g, u64 va, u64 size)
@@ -223,6 +256,7 @@ void gather_end(struct gather *g)
 	struct gather_batch *next;
 
 	gather_flush(g);
+	flush_for_others(g);
 	for (struct gather_batch *b = bundle_of(g)->next; b; b = next) {
 		next = b->next;
 		arena_pages_free(g->q->arena, b, 1);

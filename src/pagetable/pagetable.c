@@ -129,6 +129,8 @@ static u64 pmd_table_entry(struct pgtable *pgt, const a64_t *pmd)
 		return 0;
 	if (!mech_on(pgt->q, MECH_READ_PMD_ONCE))
 		e = a64_read_acquire(pmd);
+	/* What is used as a table from here on is one. */
+	DEBUG_ON(!pt_is_table(e));
 	return e;
 }
 

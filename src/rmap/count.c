@@ -4,6 +4,7 @@
  * All under the entry lock of the entry that comes or goes; counts are atomic because a folio's
  * entries may lie in several tables.
  */
+#include "base/mech.h"
 #include "rmap/rmap_internal.h"
 
 void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u64 va)
@@ -35,7 +36,6 @@ void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 n
 
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
 {
-	(void)q;
 	for (u32 i = 0; i < nr; i++) {
 		u32 old = a32_fetch_add(&folio_page(f, first + i)->mapcount, (u32)-1);
 
@@ -43,6 +43,10 @@ void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
 	}
 	if (f->order && nr < folio_nr(f))
 		folio_set(f, PG_PARTIAL);
+	if (!mech_on(q, MECH_UNCHARGE_LAST_REF) && f->charge && !folio_mapped(f)) {
+		cgroup_uncharge(q, f->charge, folio_nr(f));
+		folio_set_charge(f, 0);
+	}
 }
 
 void folio_remove_rmap_pmd(struct quire *q, struct folio *f)

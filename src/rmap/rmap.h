@@ -49,6 +49,7 @@ struct rmap_space {
 	a64_t swap_entries; /* entries that are swap entries */
 	a32_t batched;      /* ranges left to a batch's flush so far (set under the entry lock) */
 	a32_t batched_flushed; /* `batched` when the whole space was last flushed for it */
+	a32_t gathers;         /* gathers under way (gather.c: flushes of others) */
 	struct anon_vma *home; /* (C) home machines: the one anon_vma of all areas; else NULL */
 };
 

@@ -57,7 +57,7 @@ void rmap_flush_batched(struct rmap_space *rs)
 	struct tlb_range all = { .start = 0, .end = TLB_ALL_END, .strength = FLUSH_NO_ACCESS };
 	u32 batched = a32_read(&rs->batched), flushed = a32_read(&rs->batched_flushed);
 
-	if (likely(batched == flushed))
+	if (likely(batched == flushed) || !mech_on(rs->tlb.q, MECH_FLUSH_BATCHED))
 		return;
 	tlb_flush_range(&rs->tlb, all);
 	/* Who batched more meanwhile, under another entry lock, is not covered by this flush. */

@@ -32,8 +32,9 @@
 #include "explore/explore.h"
 #include "machine/machine.h"
 
-#define XM_UNITS        8u  /* numbers of CPUs and devices are below it */
-#define XM_BLOCK_FRAMES 16u /* frames with bytes, the first ones of each 2 MiB of frame numbers */
+#define XM_UNITS        8u   /* numbers of CPUs and devices are below it */
+#define XM_BLOCK_FRAMES 128u /* frames with bytes, the first ones of each 2 MiB of frame numbers \
+			      */
 #define XM_BLOCKS       6u
 #define XM_SPACE_START  (1ull << 30) /* first usable address of the first space */
 #define XM_POISON       0xdeadd5d5deadd5d5ull
@@ -67,11 +68,13 @@ bool xm_reachable(struct machine *m, unsigned unit, struct mspace *s, u64 va, bo
 /* The unit's cached translation of va (0: none), and the bytes behind a frame: for checks. */
 u64 xm_cached(struct machine *m, unsigned unit, struct mspace *s, u64 va);
 u64 xm_frame_word(struct machine *m, u64 pfn);
+void xm_forget_all(struct machine *m); /* in set-up: every TLB is empty */
 const char *xm_unit_name(struct machine *m, unsigned unit);
 /* The entry of va as it lies in the tables (0: none). */
 u64 xm_entry(struct machine *m, struct mspace *s, u64 va);
-/* A step: a device stores to a frame whose page is pinned. */
+/* Steps: a device stores to and loads from a frame whose page is pinned. */
 void xm_frame_store(struct machine *m, u64 pfn, u64 value);
+u64 xm_frame_load(struct machine *m, u64 pfn);
 /* "0x40000 RW-D frame 3", "-": for watches. */
 void xm_print_tlb(struct machine *m, unsigned unit, char *buf, size_t n);
 void xm_print_entry(u64 e, char *buf, size_t n);

@@ -138,3 +138,12 @@ void xm_frame_store(struct machine *m, u64 pfn, u64 value)
 		       (unsigned long long)pfn);
 	put((a64_t *)(void *)xm_bytes(xm, pfn), value);
 }
+
+u64 xm_frame_load(struct machine *m, u64 pfn)
+{
+	x_access(BASE_READ, &xm_frame(xm_of(m), pfn)->gen, 8, "loads by a pin");
+	if (x_noting())
+		x_note("loads from frame %llu by its pin: %#llx", (unsigned long long)pfn,
+		       (unsigned long long)xm_frame_word(m, pfn));
+	return xm_frame_word(m, pfn);
+}

@@ -408,7 +408,19 @@ void xm_start_agents(struct machine *m)
 	}
 }
 
-/* ---- for checks and watches ---- */
+/* ---- for set-up, checks and watches ---- */
+
+void xm_forget_all(struct machine *m)
+{
+	for (u32 i = 0; i < XM_UNITS; i++) {
+		struct xm_unit *u = &xm_of(m)->unit[i];
+
+		for (u32 k = 0; k < XM_SLOTS; k++)
+			slot_drop(&u->slot[k]);
+		put(&u->pmd_tag, 0);
+		put(&u->pmd_table, 0);
+	}
+}
 
 u64 xm_cached(struct machine *m, unsigned unit, struct mspace *s, u64 va)
 {

@@ -1,0 +1,66 @@
+/* A pin walks to an entry table that munmap takes away. */
+#include "explore/scenario.h"
+
+#define OTHER AT(512) /* another table: the freed one, if it may be used again */
+
+enum { PIN, UNMAPPED, WORD };
+
+static void pin(struct env *e)
+{
+	int rc = do_pin(e, 0, AT(0), ACCESS_READ);
+
+	if (!rc && e->pinned[0]) {
+		e->r[WORD] = pinned_load(e, 0);
+		do_unpin(e, 0);
+	}
+	e->r[PIN] = 1 + (u64)-rc;
+}
+
+static void unmapper(struct env *e)
+{
+	u64 v;
+
+	e->r[UNMAPPED] = 1 + (u64)-do_unmap(e, AT(0), 1);
+	do_rcu_barrier(e);
+	(void)user_store(e, OTHER, 9);
+	(void)user_load(e, OTHER, &v);
+}
+
+static void setup(struct env *e)
+{
+	area(e, AT(0), 1, RW);
+	area(e, OTHER, 1, RW);
+	prepare_store(e, 1, AT(0), 7);
+	prepare_cold_tlbs(e);
+	watch_page(e, AT(0));
+	watch_page(e, OTHER);
+	actor(e, "pin", 0, pin);
+	actor(e, "munmap", 1, unmapper);
+}
+
+static void end(struct env *e)
+{
+	must(e->r[UNMAPPED] == 1, "munmap failed");
+	must(e->r[PIN] == 1 || e->r[PIN] == 1 + EFAULT, "the pin ended in error %d",
+	     (int)e->r[PIN] - 1);
+	must(e->r[PIN] != 1 || e->r[WORD] == 7, "the pin got another page: %llu",
+	     (unsigned long long)e->r[WORD]);
+}
+
+SCENARIO(pin_table) = {
+	.name = "pin_table",
+	.title = "a pin walks to a table that munmap unhooks, frees, and another area uses",
+	.picture = "  CPU0: pin                     CPU1: munmap, then a store elsewhere\n"
+		   "  PMD says: table T\n"
+		   "                                unhooks T, flushes\n"
+		   "                                (frees T after a grace period)\n"
+		   "                                T is the other area's table now\n"
+		   "  locks T\n"
+		   "  (still the PMD's table? no: again)\n"
+		   "  takes the other area's entry for its own\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_RECHECK_TABLE) | BIT(MECH_TABLE_FREE_GRACE) | BIT(MECH_READ_PMD_ONCE),
+	.setup = setup,
+	.end = end,
+};

@@ -1,0 +1,49 @@
+/* Reclaim freezes a folio while a fault finds it in the swap cache without a lock. */
+#include "explore/scenario.h"
+
+static void reclaim(struct env *e)
+{
+	e->r[0] = do_reclaim(e, e->folio);
+}
+
+static void user(struct env *e)
+{
+	u64 v = 0;
+	int rc = user_load(e, AT(0), &v);
+
+	e->r[1] = rc ? (u64)rc : v;
+}
+
+static void setup(struct env *e)
+{
+	area(e, AT(0), 1, RW);
+	prepare_store(e, 1, AT(0), 7);
+	e->folio = folio_at(e, AT(0));
+	prepare_cold_tlbs(e);
+	prepare_aged(e, e->folio);
+	watch_page(e, AT(0));
+	watch_folio(e, e->folio);
+	actor(e, "reclaim", 0, reclaim);
+	actor(e, "user", 1, user);
+}
+
+static void end(struct env *e)
+{
+	must(e->r[1] == 7, "the load gives %lld, not 7", (long long)e->r[1]);
+	must(contents(e, AT(0)) == 7, "the page has lost its contents");
+}
+
+SCENARIO(reclaim_fault) = {
+	.name = "reclaim_fault",
+	.title = "reclaim frees a page that a lookup in the swap cache is finding",
+	.picture = "  CPU0: reclaim                 CPU1: load\n"
+		   "  entry becomes a swap entry\n"
+		   "                                fault: slot -> folio, takes a reference\n"
+		   "  (freeze: references as expected? no: it stays)\n"
+		   "  without it: frees a page that is being mapped\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_REF_FREEZE),
+	.setup = setup,
+	.end = end,
+};
