@@ -43,7 +43,7 @@ SCENARIO(dontneed_twice) = {
 		   "                                nothing there (others tear down: flush all)\n"
 		   "                                loads through its TLB: the old bytes\n"
 		   "  flushes\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_NESTED),
 	.setup = setup,

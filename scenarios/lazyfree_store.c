@@ -47,7 +47,7 @@ SCENARIO(lazyfree_store) = {
 		   "  entry loses D, flushes\n"
 		   "  is no entry dirty?            stores: hardware sets D again\n"
 		   "  clears the entry, gets D with it: puts it back\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.setup = setup,
 	.end = end,

@@ -44,9 +44,10 @@ SCENARIO(pin_charge) = {
 		   "                                last mapping goes\n"
 		   "                                (the charge stays until the last reference)\n"
 		   "  uses a page that nobody pays for\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_UNCHARGE_LAST_REF),
+	.off_home = BIT(MECH_UNCHARGE_LAST_REF),
 	.setup = setup,
 	.end = end,
 };

@@ -58,9 +58,10 @@ SCENARIO(pin_reclaim) = {
 		   "                                entry lock; (pinned? leave it)\n"
 		   "                                unmaps it and writes it out\n"
 		   "  the device stores: not in the copy\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_PIN_BLOCKS_RECLAIM),
+	.off_home = BIT(MECH_PIN_BLOCKS_RECLAIM),
 	.setup = setup,
 	.step = step,
 	.end = end,

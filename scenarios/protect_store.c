@@ -46,7 +46,7 @@ SCENARIO(protect_store) = {
 		   "  (flushes: waits for CPU1)\n"
 		   "  returns\n"
 		   "                                stores through the TLB entry\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_PROTECT_FLUSH),
 	.setup = setup,

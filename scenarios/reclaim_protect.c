@@ -58,7 +58,7 @@ SCENARIO(reclaim_protect) = {
 		"                           returns\n"
 		"                                                    stores\n"
 		"  flushes\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BATCHED),
 	.setup = setup,

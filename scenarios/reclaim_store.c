@@ -43,9 +43,10 @@ SCENARIO(reclaim_store) = {
 		   "  writes the bytes out\n"
 		   "                                without the flush stores here: lost\n"
 		   "  frees the frame\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BEFORE_WRITEOUT),
+	.off_home = BIT(MECH_FLUSH_BEFORE_WRITEOUT),
 	.setup = setup,
 	.end = end,
 };

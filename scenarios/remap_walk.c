@@ -46,7 +46,6 @@ SCENARIO(remap_walk) = {
 		"  (both hold the anon_vma's lock: one waits for the other)\n",
 	.kinds = BIT(ON_HW),
 	.units = BIT(1),
-	.off = BIT(MECH_REMAP_RMAP_LOCK),
 	.setup = setup,
 	.end = end,
 };

@@ -43,9 +43,10 @@ SCENARIO(swap_dontneed) = {
 		   "                                clears the entry, frees slot 1\n"
 		   "  (entry still slot 1? no: look again)\n"
 		   "  maps a page that was dropped, by a slot that is free\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_SWAP_RECHECK_ENTRY),
+	.off_home = BIT(MECH_SWAP_RECHECK_ENTRY),
 	.setup = setup,
 	.end = end,
 };

@@ -45,9 +45,10 @@ SCENARIO(swap_two_faults) = {
 		   "                                finds the folio in the cache\n"
 		   "                                (entry still slot 1? no: look again)\n"
 		   "                                without the look: maps it twice\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(0) | BIT(1),
 	.off = BIT(MECH_SWAP_RECHECK_ENTRY) | BIT(MECH_READ_ENTRY_ONCE),
+	.off_home = BIT(MECH_SWAP_RECHECK_ENTRY) | BIT(MECH_READ_ENTRY_ONCE),
 	.setup = setup,
 	.end = end,
 };

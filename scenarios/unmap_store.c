@@ -41,7 +41,7 @@ SCENARIO(unmap_store) = {
 		   "  (flushes: waits for CPU1)\n"
 		   "  frees the frame\n"
 		   "                                stores through the TLB entry: not its page\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BEFORE_FREE),
 	.setup = setup,

@@ -46,6 +46,11 @@ const struct scenario *scenario_find(const char *name)
 	return NULL;
 }
 
+u64 scenario_switches(const struct scenario *s, enum scenario_kind kind)
+{
+	return kind == ON_HOME ? s->off_home : s->off;
+}
+
 void scenario_setup(void *arg)
 {
 	struct scenario_run *run = arg;

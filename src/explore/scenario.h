@@ -47,7 +47,8 @@ struct scenario {
 	bool spurious;       /* a missing right may trap on what is cached */
 	bool large;          /* first touch may fill several pages with one folio */
 	const char *swap;    /* store; NULL: a file of 16 pages */
-	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back */
+	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back ... */
+	u64 off_home;        /* ... and those that do on ON_HOME */
 	const u32 *composed; /* lock classes whose sections are one step here */
 	u32 nr_composed;
 	u32 flags; /* enum x_program_flags */
@@ -66,6 +67,7 @@ struct scenario {
 const struct scenario *scenario_first(void);
 const struct scenario *scenario_next(const struct scenario *s); /* NULL after the last */
 const struct scenario *scenario_find(const char *name);         /* NULL: none */
+u64 scenario_switches(const struct scenario *s, enum scenario_kind kind);
 
 /* ---- for the driver: one scenario as a program of the engine ---- */
 struct scenario_run {

@@ -42,10 +42,10 @@ static int one(const struct scenario *s, u32 kind, u64 off, const struct x_optio
 
 	x_explore(&p, o, &r);
 	printf("%-20s %-4s off %#lx %-6s verdict %d%s%s states %lu steps %lu exec %lu pruned %lu "
-	       "outcomes %lu passes %lu shared %lu locked %lu depth %lu %.3fs %.2f Msteps/s %s\n",
+	       "outcomes %lu/%lx passes %lu shared %lu locked %lu depth %lu %.3fs %.2f Msteps/s %s\n",
 	       s->name, scenario_kind_name[kind], off, x_engine_name[o->engine], r.verdict,
 	       r.why_not ? " " : "", r.why_not ? r.why_not : "", r.states, r.steps, r.executions,
-	       r.pruned, r.outcomes, r.passes, r.shared, r.locked, r.depth, r.seconds,
+	       r.pruned, r.outcomes, r.outcome_sum, r.passes, r.shared, r.locked, r.depth, r.seconds,
 	       (double)r.steps / r.seconds / 1e6, r.message);
 	fflush(stdout);
 	if (r.verdict == X_VIOLATION && getenv("X_TRACE")) {
@@ -71,6 +71,8 @@ int main(int argc, char **argv)
 		o.max_seconds = atof(getenv("X_SECONDS"));
 	if (getenv("X_BOUND"))
 		o.bound = atoi(getenv("X_BOUND"));
+	o.every_point = getenv("X_EVERY");
+	o.no_forget = getenv("X_NOFORGET");
 	o.verify = getenv("X_VERIFY");
 	for (u32 e = 0; e < X_NR_ENGINES; e++)
 		if (getenv("X_ENGINE") && !strcmp(getenv("X_ENGINE"), x_engine_name[e]))
@@ -84,7 +86,7 @@ int main(int argc, char **argv)
 			if (!getenv("X_OFF"))
 				one(s, k, 0, &o);
 			for (u32 m = 0; m < NR_MECHANISMS && !getenv("X_ON"); m++)
-				if (s->off & BIT(m))
+				if (scenario_switches(s, k) & BIT(m))
 					one(s, k, BIT(m), &o);
 		}
 	}

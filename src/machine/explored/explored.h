@@ -32,12 +32,13 @@
 #include "explore/explore.h"
 #include "machine/machine.h"
 
-#define XM_UNITS        8u   /* numbers of CPUs and devices are below it */
-#define XM_BLOCK_FRAMES 128u /* frames with bytes, the first ones of each 2 MiB of frame numbers \
-			      */
-#define XM_BLOCKS       6u
-#define XM_SPACE_START  (1ull << 30) /* first usable address of the first space */
-#define XM_POISON       0xdeadd5d5deadd5d5ull
+#define XM_UNITS 8u /* numbers of CPUs and devices are below it */
+#define XM_BLOCK_FRAMES                                                          \
+	128u /* frames with bytes, the first ones of each 2 MiB of frame numbers \
+	      */
+#define XM_BLOCKS      6u
+#define XM_SPACE_START (1ull << 30) /* first usable address of the first space */
+#define XM_POISON      0xdeadd5d5deadd5d5ull
 
 struct xm_config {
 	u32 caps;    /* enum machine_caps */

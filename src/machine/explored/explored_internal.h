@@ -123,11 +123,11 @@ static inline bool xm_alone(void)
 	return x_self() == X_MAX_ACTORS;
 }
 
-/* frames.c */
+/* frames.c: plain frames, and (the machine's operations) both kinds */
 struct xm_frame *xm_frame(struct xm *xm, u64 pfn);
 u8 *xm_bytes(struct xm *xm, u64 pfn);
-/* The frame whose bytes p points to, or NULL. */
-struct xm_frame *xm_frame_at(struct xm *xm, const void *p);
+/* The object by which bytes at p are declared: a frame's, a home page's, or p itself (staging). */
+const void *xm_bytes_object(struct xm *xm, const void *p);
 void xm_frames_create(struct xm *xm);
 void *xm_frame_window(struct machine *m, u64 pfn);
 void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr);
@@ -137,7 +137,29 @@ int xm_frames_move(struct machine *m, u64 dst, u64 src, u32 nr);
 int xm_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 		       unsigned level, const void *fill, bool fill_zero, bool force);
 
+/* home.c */
+void xm_home_create(struct mspace *s);
+struct xm_home *xm_home_frame(struct xm *xm, u64 pfn);
+/* The page whose bytes p points to, or NULL. */
+struct xm_home *xm_home_at(struct xm *xm, const void *p);
+/* False: it traps. */
+bool xm_home_access(struct xm_unit *u, struct mspace *s, u64 va, bool write, u64 *value);
+bool xm_home_reachable(struct mspace *s, u64 va, bool write);
+void xm_home_flush(struct mspace *s, const struct tlb_range *r);
+void xm_home_release(struct xm *xm, const struct frame_span *span);
+int xm_home_move(struct xm *xm, u64 dst, u64 src, u32 nr);
+void xm_home_install(struct mspace *s, u64 va, const u64 *entries, u32 nr, const void *fill,
+		     bool fill_zero);
+void xm_read_begin(struct machine *m);
+void xm_read_end(struct machine *m);
+int xm_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+int xm_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
+		    unsigned prot);
+void xm_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+
 /* unit.c */
+/* The entry word of va, without a step. NULL: no table. */
+a64_t *xm_entry_word(struct mspace *s, u64 va);
 void xm_units_create(struct xm *xm);
 void xm_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r);
 

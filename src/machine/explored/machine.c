@@ -18,6 +18,8 @@ static int op_space_create(struct machine *m, a64_t *root, void *trap_ctx, struc
 		s->number = i;
 		s->usable.start = XM_SPACE_START * (i + 1);
 		s->usable.end = s->usable.start + XM_USABLE_SIZE;
+		if (xm_is_home(xm))
+			xm_home_create(s);
 		xm->space[i] = s;
 		*usable = s->usable;
 		*out = s;
@@ -32,32 +34,9 @@ static void op_space_destroy(struct machine *m, struct mspace *s)
 	x_free(s, sizeof(*s));
 }
 
-static void op_read_begin(struct machine *m)
-{
-}
-
-static void op_read_end(struct machine *m)
-{
-}
-
 static void op_sync_lockless_walkers(struct machine *m)
 {
 	base_rcu_synchronize();
-}
-
-static int op_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
-{
-	return 0;
-}
-
-static int op_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
-			   unsigned prot)
-{
-	return 0;
-}
-
-static void op_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot)
-{
 }
 
 static unsigned op_nr_cpus(struct machine *m)
@@ -81,8 +60,8 @@ static const struct machine_ops xm_ops = {
 	.frame_window = xm_frame_window,
 	.fill_begin = xm_fill_begin,
 	.fill_end = xm_fill_end,
-	.read_begin = op_read_begin,
-	.read_end = op_read_end,
+	.read_begin = xm_read_begin,
+	.read_end = xm_read_end,
 	.frames_release = xm_frames_release,
 	.frames_move = xm_frames_move,
 	.entries_changed = xm_entries_changed,
@@ -90,9 +69,9 @@ static const struct machine_ops xm_ops = {
 	.sync_lockless_walkers = op_sync_lockless_walkers,
 	.space_create = op_space_create,
 	.space_destroy = op_space_destroy,
-	.area_map = op_area_map,
-	.area_protect = op_area_protect,
-	.area_unmap = op_area_unmap,
+	.area_map = xm_area_map,
+	.area_protect = xm_area_protect,
+	.area_unmap = xm_area_unmap,
 	.now_ns = xm_now_ns,
 	.random = xm_random,
 	.nr_cpus = op_nr_cpus,

@@ -84,21 +84,13 @@ static struct xm_file_block *file_block(struct machine *m, int h, u64 offset)
 	return &f->block[offset >> PAGE_SHIFT];
 }
 
-/* The word by which a buffer's bytes are declared: its frame's, or (a staging buffer) itself. */
-static const void *buffer_object(struct machine *m, const void *buf)
-{
-	struct xm_frame *f = xm_frame_at(xm_of(m), buf);
-
-	return f ? (const void *)&f->gen : buf;
-}
-
 int xm_file_read(struct machine *m, int h, void *buf, u64 bytes, u64 offset)
 {
 	for (u64 at = 0; at < bytes; at += PAGE_SIZE) {
 		struct xm_file_block *b = file_block(m, h, offset + at);
 		u8 *to = (u8 *)buf + at;
 
-		x_access2(BASE_READ, &b->state, 8, BASE_WRITE, buffer_object(m, to), 8,
+		x_access2(BASE_READ, &b->state, 8, BASE_WRITE, xm_bytes_object(xm_of(m), to), 8,
 			  "reads from the file");
 		if (x_noting())
 			x_note("reads block %llu of the file",
@@ -114,7 +106,7 @@ int xm_file_write(struct machine *m, int h, const void *buf, u64 bytes, u64 offs
 		struct xm_file_block *b = file_block(m, h, offset + at);
 		const u8 *from = (const u8 *)buf + at;
 
-		x_access2(BASE_WRITE, &b->state, 8, BASE_READ, buffer_object(m, from), 8,
+		x_access2(BASE_WRITE, &b->state, 8, BASE_READ, xm_bytes_object(xm_of(m), from), 8,
 			  "writes to the file");
 		if (x_noting())
 			x_note("writes block %llu of the file",

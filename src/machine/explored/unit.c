@@ -253,7 +253,8 @@ static int access_word(struct machine *m, unsigned unit, struct mspace *s, u64 v
 	for (u32 traps = 0;; traps++) {
 		int rc;
 
-		if (try_access(&xm->unit[unit], s, va, write, value) == DONE)
+		if (xm_is_home(xm) ? xm_home_access(&xm->unit[unit], s, va, write, value) :
+				     try_access(&xm->unit[unit], s, va, write, value) == DONE)
 			return 0;
 		if (traps > TRAPS_MAX)
 			x_fail("%s traps again and again at %#llx", xm->unit[unit].name, (ull)va);
@@ -306,8 +307,9 @@ static void flush_unit(struct xm_unit *u, struct mspace *s, const struct xm_requ
 		put(&u->pmd_table, 0);
 	}
 	if (x_noting())
-		x_note("%s: flushes %#llx-%#llx%s", u->name, (ull)start, (ull)end,
-		       get(&r->no_access) ? "" : " (no store)");
+		x_note("%s%#llx-%#llx from the TLB of %s",
+		       get(&r->no_access) ? "drops " : "drops the right to store of ", (ull)start,
+		       (ull)end, u->name);
 }
 
 static void request_fill(struct xm_request *q, struct mspace *s, const struct tlb_range *r)
@@ -331,7 +333,7 @@ static void send_request(struct xm_unit *u, struct mspace *s, unsigned self,
 {
 	x_access(BASE_RMW, &u->pending, 8, "sends an interrupt");
 	if (x_noting())
-		x_note("asks %s to flush %#llx-%#llx", u->name, (ull)r->start, (ull)r->end);
+		x_note("interrupts %s: flush %#llx-%#llx", u->name, (ull)r->start, (ull)r->end);
 	BUG_ON(get(&u->pending) & BIT(self));
 	request_fill(&u->req[self], s, r);
 	put(&u->pending, get(&u->pending) | BIT(self));
@@ -344,6 +346,10 @@ void xm_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r
 	unsigned self = x_self_cpu();
 
 	BUG_ON(r->start >= r->end);
+	if (xm_is_home(xm)) {
+		xm_home_flush(s, r);
+		return;
+	}
 	for (u32 i = 0; i < XM_UNITS; i++) {
 		struct xm_unit *u = &xm->unit[i];
 		struct xm_request own;
@@ -365,7 +371,7 @@ void xm_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r
 			continue;
 		x_wait(acknowledged, &u->req[self], &u->pending, 8, "waits for the flush");
 		if (x_noting())
-			x_note("%s has flushed", u->name);
+			x_note("is told that %s has flushed", u->name);
 	}
 }
 
@@ -385,6 +391,8 @@ static void interrupt_agent(void *arg)
 
 		x_await(BASE_RMW, interrupt_due, u, &u->state, XM_WAKE_BYTES, "takes an interrupt");
 		i = (u32)__builtin_ctzll(get(&u->pending));
+		if (x_noting())
+			x_note("takes the interrupt of CPU%u", i);
 		flush_unit(u, u->xm->space[get(&u->req[i].space)], &u->req[i]);
 		put(&u->pending, get(&u->pending) & ~BIT(i));
 	}
@@ -397,7 +405,7 @@ void xm_start_agents(struct machine *m)
 	for (u32 i = 0; i < XM_UNITS; i++) {
 		char *name;
 
-		if (!(xm->cfg.units & BIT(i)))
+		if (!(xm->cfg.units & BIT(i)) || xm_is_home(xm))
 			continue;
 		name = x_alloc(24, 8);
 		if (xm->cfg.devices & BIT(i))
@@ -429,8 +437,7 @@ u64 xm_cached(struct machine *m, unsigned unit, struct mspace *s, u64 va)
 	return t ? get(&t->entry) : 0;
 }
 
-/* The entry word as it lies in the tables, without a step. NULL: no table. */
-static a64_t *peek_entry(struct mspace *s, u64 va)
+a64_t *xm_entry_word(struct mspace *s, u64 va)
 {
 	a64_t *table = s->root;
 
@@ -446,7 +453,7 @@ static a64_t *peek_entry(struct mspace *s, u64 va)
 
 u64 xm_entry(struct machine *m, struct mspace *s, u64 va)
 {
-	a64_t *word = peek_entry(s, va);
+	a64_t *word = xm_entry_word(s, va);
 
 	return word ? get(word) : 0;
 }
@@ -461,9 +468,12 @@ bool xm_reachable(struct machine *m, unsigned unit, struct mspace *s, u64 va, bo
 	u64 cached = xm_cached(m, unit, s, va), e;
 	a64_t *word;
 
+	if (xm_is_home(xm_of(m)))
+		return xm_home_reachable(s, va, write);
+
 	if (entry_serves(cached, write))
 		return true;
-	word = peek_entry(s, va);
+	word = xm_entry_word(s, va);
 	e = word ? get(word) : 0;
 	if ((m->caps & CAP_HW_AD) && (e & ENTRY_WRITE))
 		e |= ENTRY_DIRTY;
