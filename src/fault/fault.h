@@ -64,6 +64,11 @@ int must_check fault_under_space_lock(struct quire *q, struct fault_space *fs, s
 				      u64 va, u32 access);
 /* The shared zero page, on CAP_ZERO_PAGE machines without home frames; else NULL. */
 struct folio *fault_zero_folio(struct quire *q);
+/*
+ * Charge n pages to the space's group, making room first. `force`: over the limit (counted) when
+ * nothing can be evicted; else -ENOMEM then.
+ */
+int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force);
 
 /* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame
  * (CAP_HOME), else from the table's reservation, else anywhere. 0; -EBUSY: the home frame is in use

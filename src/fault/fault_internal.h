@@ -56,9 +56,6 @@ int fault_do_wp(struct fc *c, u64 entry);
 /* Home machines: the frame for the address is not free. See anon.c. */
 int fault_home_busy(struct fc *c, u64 entry);
 
-/* Charge n pages to the group. `force`: over the limit when nothing can be evicted, else -ENOMEM
- * then. */
-int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force);
 /* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order
  * 0 is forced over the limit. */
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);

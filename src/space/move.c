@@ -248,12 +248,27 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct target 
 }
 
 /*
+ * Frames at the new place are charged before those at the old one are given back, and room for them
+ * is made first, so that a limit holds here too. Nothing to be evicted: over it, and counted.
+ */
+static void charge_target(struct mover *m, u32 n)
+{
+	(void)!fault_charge(m->q, &m->s->fs, n, true); /* forced: cannot fail */
+}
+
+static void uncharge_target(struct mover *m, u32 n)
+{
+	if (n)
+		cgroup_uncharge(m->q, m->s->fs.cgroup, n);
+}
+
+/*
  * The old folio after its pages [first, first + n) have moved: unlocked, our reference and the
  * entries' dropped. A live target has paid for its frame. A new one takes over the charge when the
  * old folio goes with this; as long as others keep it, its frames are in use (and a fault may map
- * them again), so that both are charged.
+ * them again), so that both are charged. Returns whether the target keeps what charge_target took.
  */
-static void leave_source(struct mover *m, struct folio *f, struct target *t)
+static bool leave_source(struct mover *m, struct folio *f, struct target *t)
 {
 	u32 isolated = lru_isolate(m->q, f);
 	struct list dead;
@@ -265,21 +280,15 @@ static void leave_source(struct mover *m, struct folio *f, struct target *t)
 		list_init(&dead);
 		list_add_tail(&f->lru, &dead);
 		phys_free_frozen_list(m->q, &dead);
-		return;
+		return false;
 	}
-	if (!t->live) {
-		unsigned at;
-
-		folio_set_charge(t->f, f->charge);
-		if (cgroup_try_charge(m->q, f->charge, t->n, &at)) {
-			cgroup_force_charge(m->q, f->charge, t->n);
-			stat_add(m->q, STAT_OVER_LIMIT, t->n);
-		}
-	}
+	if (!t->live)
+		folio_set_charge(t->f, m->s->fs.cgroup);
 	folio_unlock(f);
 	if (isolated)
 		lru_putback(m->q, f);
 	folio_put_nr(m->q, f, 1 + t->n);
+	return !t->live;
 }
 
 static void release_target(struct mover *m, struct folio *f, struct target *t, bool used)
@@ -319,6 +328,7 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 	f = hold_source(m, src, min(max, (u32)PTRS_PER_TABLE / 8), &n, &first);
 	if (!f)
 		return 0;
+	charge_target(m, n);
 	folio_lock(f);
 	/* The stored copy belongs to slots that the old folio owns. */
 	if (folio_test(f, PG_SWAPCACHE)) {
@@ -330,6 +340,7 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 	if (r) {
 		folio_unlock(f);
 		folio_put(m->q, f);
+		uncharge_target(m, n);
 		return wait_for_target(m, r);
 	}
 	r = -EAGAIN;
@@ -342,16 +353,19 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 		release_target(m, f, &t, false);
 		folio_unlock(f);
 		folio_put(m->q, f);
+		uncharge_target(m, n);
 		return wait_for_target(m, r);
 	}
 	if (t.f != f) {
-		leave_source(m, f, &t);
+		if (leave_source(m, f, &t))
+			n -= t.n;
 		release_target(m, NULL, &t, true);
 	} else {
 		release_target(m, f, &t, true);
 		folio_unlock(f);
 		folio_put_nr(m->q, f, 1 + t.n);
 	}
+	uncharge_target(m, n);
 	m->fruitless = 0;
 	return (int)t.n;
 }
