@@ -122,7 +122,8 @@ static void actor_hash(u32 p)
 		a->hash = mix128(0x100 + p, 1);
 		return;
 	}
-	if ((a->op.kind == OP_YIELD || actor_stack_live(p) <= FORGET_BYTES ||
+	if (!x.no_forget &&
+	    (a->op.kind == OP_YIELD || actor_stack_live(p) <= FORGET_BYTES ||
 	     (a->op.kind == OP_WAIT && (x.info[p].flags & X_AGENT))) &&
 	    a->op.kind != OP_CHOOSE)
 		actor_forget(p);
@@ -210,20 +211,50 @@ u16 enabled_mask(void)
 	return mask;
 }
 
+void footprint_of_op(u32 p, const struct op *op, struct footprint *f)
+{
+	u8 flags = 0;
+
+	switch (op->kind) {
+	case OP_START:
+	case OP_CHOOSE:
+	case OP_DONE:
+		return;
+	case OP_YIELD:
+		footprint_add(f, (u64)&x.run->may_retry[p], 8, BASE_RMW, FP_ACQUIRE);
+		return;
+	case OP_ASLEEP:
+		footprint_add(f, (u64)&x.run->park[p], 8, BASE_READ, FP_ACQUIRE);
+		return;
+	case OP_LOCK:
+		flags = FP_ACQUIRE;
+		break;
+	case OP_UNLOCK:
+		flags = FP_RELEASE;
+		break;
+	}
+	footprint_add(f, op->addr, op->size, op->access, flags);
+	if (op->size2)
+		footprint_add(f, op->addr2, op->size2, op->access2, 0);
+}
+
 void actor_point(const struct op *op, bool meet)
 {
 	struct actor *a = &x.actor[x.self];
+	bool stop = meet;
 
 	a->points++;
 	a->total_points++;
 	if (x.replaying)
-		meet = a->total_points == x.stop_at;
-	else if (a->composed)
-		meet = false;
-	if (!meet && op_enabled(x.self, op))
-		return;
-	a->op = *op;
-	actor_stop();
+		stop = a->total_points == x.stop_at;
+	else if (a->composed || op->quiet)
+		stop = false;
+	if (stop || !op_enabled(x.self, op)) {
+		a->op = *op;
+		actor_stop();
+	}
+	if (x.collect && meet)
+		footprint_of_op(x.self, op, x.collect);
 }
 
 void actor_step(u32 p)
@@ -237,7 +268,7 @@ void actor_step(u32 p)
 	x.mode = M_RUN;
 	x.live = 0;
 	for (u32 i = 0; i < x.nr; i++)
-		x.live |= x.actor[i].done ? 0 : BIT(i);
+		x.live |= x.actor[i].done && !x.static_points ? 0 : BIT(i);
 	if (a->op.kind == OP_YIELD && !x.run->may_retry[p])
 		run_set64(&x.run->retries, x.run->retries + 1);
 	x_switch(&x.engine_sp, a->sp);

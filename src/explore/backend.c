@@ -64,7 +64,13 @@ void base_yield(void)
 		x_fail("a check would wait for ever");
 	if (x.mode != M_RUN)
 		return;
+	if (!(x.yielders & x.me)) {
+		x.yielders |= x.me;
+		x.events++;
+	}
 	run_set64(&x.run->may_retry[x.self], 0);
+	if (x.collect)
+		footprint_add(x.collect, (u64)&x.run->may_retry[x.self], 8, BASE_RMW, 0);
 	actor_point(&op, true);
 }
 
@@ -123,7 +129,7 @@ void base_park(u32 *word, u32 expect)
 	if (*word != expect)
 		return;
 	park_set(x.self, (u64)word, nr_sleepers((u64)word), 0);
-	actor_point(&asleep, false);
+	actor_point(&asleep, true);
 	park_set(x.self, 0, 0, 0);
 }
 
@@ -146,6 +152,8 @@ void base_wake(u32 *word, u32 n)
 
 		if (x.run->park[p].word != (u64)word || x.run->park[p].woken)
 			continue;
+		if (rank < nr && x.collect)
+			footprint_add(x.collect, (u64)&x.run->park[p], 8, BASE_WRITE, FP_RELEASE);
 		if (rank < nr)
 			park_set(p, (u64)word, 0, 1);
 		else
@@ -170,11 +178,25 @@ void base_rcu_read_lock(void)
 	run_set64(&x.run->rcu_in[x.self], 1);
 }
 
-/* Like an unlock it commutes with whatever others do before it: no point. */
+/* Like an unlock it commutes with what others can do before it: seldom a point. */
 void base_rcu_read_unlock(void)
 {
+	struct op op = { .kind = OP_ACCESS,
+			 .access = BASE_WRITE,
+			 .size = 8,
+			 .access2 = BASE_WRITE,
+			 .size2 = 8 * x.nr,
+			 .addr2 = (u64)x.run->rcu_wait,
+			 .pc = (u64)__builtin_return_address(0),
+			 .quiet = !x.static_points,
+			 .what = "RCU read unlock" };
+	bool meet;
+
 	if (x.mode != M_RUN)
 		return;
+	op.addr = (u64)&x.run->rcu_in[x.self];
+	meet = learn_access(op.addr, 8, BASE_WRITE, true);
+	actor_point(&op, meet);
 	run_set64(&x.run->rcu_in[x.self], 0);
 	for (u32 p = 0; p < x.nr; p++) {
 		if (x.run->rcu_wait[p] & BIT(x.self))

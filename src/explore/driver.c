@@ -170,6 +170,7 @@ bool program_setup(const struct x_program *p)
 	x.replaying = x.recording = false;
 	x.self = X_MAX_ACTORS;
 	x.me = 0;
+	x.yielders = 0;
 	mem_reset();
 	learn_reset();
 	x.mode = M_SETUP;
@@ -198,6 +199,10 @@ static bool run_pass(struct search *s)
 	case X_RANDOM:
 	case X_PCT:
 		ok = search_random(s, s->o->max_executions ? s->o->max_executions : 10000);
+		break;
+	case X_SLEEP:
+	case X_DPOR:
+		ok = search_dpor(s);
 		break;
 	default:
 		ok = search_hash(s);
@@ -248,6 +253,8 @@ enum x_verdict x_explore(const struct x_program *p, const struct x_options *o, s
 	struct search s = { .o = o, .r = r, .began = now_seconds() };
 
 	memset(r, 0, sizeof(*r));
+	x.every_point = o->every_point;
+	x.no_forget = o->no_forget;
 	if (!outcomes)
 		outcomes = calloc(MAX_OUTCOMES, sizeof(*outcomes));
 	if (!program_setup(p)) {

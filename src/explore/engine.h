@@ -51,6 +51,8 @@ struct x_options {
 	double max_seconds; /* 0: none */
 	u64 max_states;     /* 0: as many as fit in max_bytes */
 	u64 max_bytes;      /* of the table of states; 0: 1 GiB */
+	bool every_point;   /* each access through base/atomic.h is a point: for comparisons */
+	bool no_forget;     /* actors' pasts are never replaced by their stacks: for comparisons */
 	bool no_races;      /* without the detector of races of plain accesses */
 	bool verify;        /* random, pct: compare all of memory after each step (slow) */
 	bool no_minimize;   /* keep a counterexample as it was found */

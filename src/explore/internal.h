@@ -91,10 +91,29 @@ struct op {
 	u64 addr2; /* a second object of the same step; size2 0: none */
 	u32 size2;
 	u8 access2;
-	u64 pc; /* where it is in the program */
+	bool quiet; /* never stops there of its own: it commutes with what others can do */
+	u64 pc;     /* where it is in the program */
 	bool (*ready)(void *arg);
 	void *arg;
 	const char *what;
+};
+
+/* What a step accesses where others may meet it. */
+enum footprint_flags {
+	FP_RELEASE = BIT(0), /* lets an acquisition go on, and cannot be swapped with it */
+	FP_ACQUIRE = BIT(1),
+};
+
+struct access {
+	u64 addr;
+	u32 size;
+	u8 kind; /* enum base_access */
+	u8 flags;
+};
+
+struct footprint {
+	struct access *a;
+	u32 nr, cap;
 };
 
 /* What changes while an actor runs: saved and restored with its stack. */
@@ -159,6 +178,10 @@ struct engine {
 	u32 stop_at; /* replay: the running actor stops at this point only */
 	bool replaying;
 	bool recording;
+	bool every_point, no_forget;
+	bool static_points;        /* points do not depend on who still runs */
+	u16 yielders;              /* actors that ever yielded */
+	struct footprint *collect; /* of the running step; NULL: not wanted */
 	bool failed;
 	jmp_buf out; /* CHECK: where a failure leads */
 	char message[512];
@@ -286,6 +309,7 @@ void actor_point(const struct op *op, bool meet);
 /* Its local state from here on is what is on its stack; nothing seen before matters. */
 void actor_forget(u32 p);
 struct hash128 state_hash(void);
+void footprint_of_op(u32 p, const struct op *op, struct footprint *f);
 /* Runs fn as a check; false: it failed, x.message says how. Its writes are undone. */
 bool run_check(void (*fn)(void *arg), void *arg);
 void fail_deadlock(void);
@@ -293,6 +317,10 @@ void fail_livelock(void);
 
 bool run_ended(void); /* all actors that are no agents are done */
 u16 enabled_mask(void);
+
+/* ---- dpor.c ---- */
+
+void footprint_add(struct footprint *f, u64 addr, u32 size, u8 kind, u8 flags);
 
 /* ---- save.c ---- */
 
@@ -339,5 +367,6 @@ bool program_setup(const struct x_program *p);
 /* Each: one pass. False: a violation (x.message, s->path). */
 bool search_hash(struct search *s);
 bool search_random(struct search *s, u64 executions);
+bool search_dpor(struct search *s); /* and sleep sets */
 
 #endif

@@ -228,7 +228,7 @@ bool learn_access(u64 addr, u32 size, enum base_access kind, bool lock_op)
 
 	for (u64 a = addr & ~3ul; a < addr + size; a += 4)
 		meet |= half_access(a, kind, lock_op);
-	return meet;
+	return meet || x.every_point;
 }
 
 void learn_count(u64 *shared, u64 *locked)

@@ -134,7 +134,8 @@ static void drop(u64 addr, u32 size, u64 sub, enum base_access kind, u32 cls, u6
 	u16 nonlock = addr & 4 ? W_NONLOCK1 : W_NONLOCK0;
 	bool meet = learn_access(addr, size, kind, true);
 
-	actor_point(&op, meet && (word_of(addr)->flags & nonlock));
+	op.quiet = !(word_of(addr)->flags & nonlock);
+	actor_point(&op, meet);
 	put(addr, size, get(addr, size) - sub);
 	if (cls < LOCK_CLASS_MAX)
 		composed_leave(cls);

@@ -261,8 +261,11 @@ void mem_verify_rewind(void)
 static void retry_wakes(const struct xword *w)
 {
 	for (u32 p = 0; p < x.nr; p++) {
-		if (p != x.self && (w->readers & BIT(p)) && x.actor[p].op.kind == OP_YIELD &&
-		    !x.run->may_retry[p])
+		if (p == x.self || !(w->readers & x.yielders & BIT(p)))
+			continue;
+		if (x.collect)
+			footprint_add(x.collect, (u64)&x.run->may_retry[p], 8, BASE_COUNT, 0);
+		if (x.actor[p].op.kind == OP_YIELD && !x.run->may_retry[p])
 			run_set64(&x.run->may_retry[p], 1);
 	}
 }

@@ -22,6 +22,7 @@ struct world {
 	u32 r[4];
 	u32 plain;
 	struct mutex m, n;
+	struct rwsem rw;
 	u32 cs;
 	a32_t park;
 	u64 *object;
@@ -33,6 +34,7 @@ static void new_world(void)
 	w = x_alloc(sizeof(*w), 64);
 	mutex_init(&w->m, LOCK_SPACES);
 	mutex_init(&w->n, LOCK_TRACE);
+	rwsem_init(&w->rw, LOCK_SPACE);
 }
 
 static struct x_result run(const struct x_program *p, enum x_engine engine)
@@ -341,12 +343,203 @@ static void test_memory(void **state)
 	must_fail(&p, X_HASH, "wild access");
 }
 
+/* ---- the engines agree ---- */
+
+static void rw_reader(void *arg)
+{
+	rwsem_read_lock(&w->rw);
+	w->r[x_self()] = a32_read(&w->a);
+	rwsem_read_unlock(&w->rw);
+}
+
+static void rw_writer(void *arg)
+{
+	rwsem_write_lock(&w->rw);
+	a32_set(&w->a, a32_read(&w->a) + 1);
+	rwsem_write_unlock(&w->rw);
+	a32_fetch_add(&w->b, 1);
+}
+
+static void rw_downgrader(void *arg)
+{
+	rwsem_write_lock(&w->rw);
+	a32_set(&w->a, a32_read(&w->a) + 1);
+	rwsem_downgrade(&w->rw);
+	w->r[3] = a32_read(&w->b);
+	rwsem_read_unlock(&w->rw);
+}
+
+static void rw_small_setup(void *arg)
+{
+	new_world();
+	x_actor("r0", 0, 0, rw_reader, NULL);
+	x_actor("w0", 2, 0, rw_writer, NULL);
+}
+
+static void rw_setup(void *arg)
+{
+	new_world();
+	x_actor("r0", 0, 0, rw_reader, NULL);
+	x_actor("r1", 1, 0, rw_reader, NULL);
+	x_actor("w0", 2, 0, rw_writer, NULL);
+	x_actor("w1", 3, 0, rw_downgrader, NULL);
+}
+
+static void sem_post(void *arg)
+{
+	a32_fetch_add(&w->park, 1);
+	base_wake(&w->park.raw, 1);
+}
+
+static void sem_wait(void *arg)
+{
+	for (;;) {
+		u32 v = a32_read(&w->park);
+
+		if (!v)
+			base_park(&w->park.raw, 0);
+		else if (a32_cmpxchg(&w->park, &v, v - 1))
+			break;
+	}
+	w->r[x_self()] = a32_fetch_add(&w->counter, 1);
+}
+
+static void sem_setup(void *arg)
+{
+	new_world();
+	x_actor("wait0", 0, 0, sem_wait, NULL);
+	x_actor("wait1", 1, 0, sem_wait, NULL);
+	x_actor("post0", 2, 0, sem_post, NULL);
+	x_actor("post1", 3, 0, sem_post, NULL);
+}
+
+static void rcu_reader(void *arg)
+{
+	base_rcu_read_lock();
+	w->r[x_self()] = a32_read(&w->a) + 10 * a32_read(&w->b);
+	base_rcu_read_unlock();
+}
+
+static void rcu_writer(void *arg)
+{
+	a32_set(&w->a, 1);
+	base_rcu_synchronize();
+	a32_set(&w->b, 1);
+}
+
+static void rcu_setup(void *arg)
+{
+	new_world();
+	x_actor("r0", 0, 0, rcu_reader, NULL);
+	x_actor("r1", 1, 0, rcu_reader, NULL);
+	x_actor("w", 2, 0, rcu_writer, NULL);
+}
+
+static void rcu_end(void *arg)
+{
+	for (u32 i = 0; i < 2; i++) {
+		if (w->r[i] == 10)
+			x_fail("a reader saw what came after the grace period, not what came before");
+	}
+}
+
+static bool is_one(void *arg)
+{
+	return *(u32 *)arg == 1;
+}
+
+static void window_waiter(void *arg)
+{
+	x_wait(is_one, &w->a, &w->a, 4, "a is 1");
+	a32_fetch_add(&w->counter, 1);
+}
+
+static void window(void *arg)
+{
+	a32_set(&w->a, 1);
+	a32_set(&w->a, 0);
+	a32_set(&w->a, 1);
+	w->r[0] = a32_read(&w->counter);
+}
+
+static void window_setup(void *arg)
+{
+	new_world();
+	x_actor("waiter", 0, X_AGENT, window_waiter, NULL);
+	x_actor("window", 1, 0, window, NULL);
+}
+
+static void chooser(void *arg)
+{
+	u32 v = x_choose(3, "value");
+
+	if (v)
+		a32_set(&w->a, v);
+	if (x_choose(2, "again"))
+		a32_set(&w->b, a32_read(&w->a));
+}
+
+static void choose_setup(void *arg)
+{
+	new_world();
+	x_actor("c0", 0, 0, chooser, NULL);
+	x_actor("c1", 1, 0, chooser, NULL);
+}
+
+static void yielder(void *arg)
+{
+	for (u32 i = 0; i < 2; i++) {
+		while (!mutex_trylock(&w->m))
+			base_yield();
+		w->plain++;
+		mutex_unlock(&w->m);
+	}
+}
+
+static void yield_setup(void *arg)
+{
+	new_world();
+	x_actor("y0", 0, 0, yielder, NULL);
+	x_actor("y1", 1, 0, yielder, NULL);
+}
+
+static void test_agreement(void **state)
+{
+	static const struct x_program programs[] = {
+		{ .name = "store buffering", .setup = sb_setup },
+		{ .name = "bare counter", .setup = count_setup },
+		{ .name = "Peterson", .setup = peterson_setup },
+		{ .name = "choices", .setup = choose_setup },
+		{ .name = "rwsem", .setup = rw_setup },
+		{ .name = "rwsem, real", .setup = rw_small_setup, .flags = X_REAL_LOCKS },
+		{ .name = "semaphore", .setup = sem_setup },
+		{ .name = "RCU", .setup = rcu_setup, .at_end = rcu_end },
+		{ .name = "window", .setup = window_setup },
+		{ .name = "retries", .setup = yield_setup },
+	};
+
+	for (u32 i = 0; i < ARRAY_SIZE(programs); i++) {
+		const struct x_program *p = &programs[i];
+		struct x_result h = run(p, X_HASH), s = run(p, X_SLEEP), d = run(p, X_DPOR);
+
+		assert_int_equal(h.verdict, X_EXHAUSTED);
+		assert_int_equal(s.verdict, X_EXHAUSTED);
+		assert_int_equal(d.verdict, X_EXHAUSTED);
+		assert_int_equal(h.outcomes, s.outcomes);
+		assert_int_equal(h.outcomes, d.outcomes);
+		assert_int_equal(h.outcome_sum, s.outcome_sum);
+		assert_int_equal(h.outcome_sum, d.outcome_sum);
+		assert_int_equal(s.executions, d.executions);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_store_buffering), cmocka_unit_test(test_counter),
 		cmocka_unit_test(test_peterson),        cmocka_unit_test(test_deadlock),
 		cmocka_unit_test(test_lost_wakeup),     cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_agreement),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -45,8 +45,8 @@ static int one(const struct scenario *s, u32 kind, u64 off, const struct x_optio
 	       "outcomes %lu/%lx passes %lu shared %lu locked %lu depth %lu %.3fs %.2f Msteps/s %s\n",
 	       s->name, scenario_kind_name[kind], off, x_engine_name[o->engine], r.verdict,
 	       r.why_not ? " " : "", r.why_not ? r.why_not : "", r.states, r.steps, r.executions,
-	       r.pruned, r.outcomes, r.outcome_sum, r.passes, r.shared, r.locked, r.depth, r.seconds,
-	       (double)r.steps / r.seconds / 1e6, r.message);
+	       r.pruned, r.outcomes, r.outcome_sum, r.passes, r.shared, r.locked, r.depth,
+	       r.seconds, (double)r.steps / r.seconds / 1e6, r.message);
 	fflush(stdout);
 	if (r.verdict == X_VIOLATION && getenv("X_TRACE")) {
 		struct x_result again;
