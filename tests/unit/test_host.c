@@ -206,7 +206,8 @@ static void test_no_access_beside_a_drop(void **state)
 	for (int i = 0; i < 64; i++)
 		a64_set(&fake.entry[i], 0);
 	/* The other thread's first half; foreign memory beside it must live. */
-	a32_fetch_add(&fake.s->dropping, 1);
+	a32_fetch_add(&fake.s->dropping[page_of(fake.s, fake_va(0)) / PTRS_PER_TABLE % DROP_BLOCKS],
+		      1);
 	state_set(fake.s, 0, 64, STATE_ABSENT);
 	state_set(fake.s, 20, 30, STATE_BUSY);
 	assert_int_equal(kernel_has(0, 64), 64);
@@ -214,7 +215,8 @@ static void test_no_access_beside_a_drop(void **state)
 	assert_int_equal(kernel_has(0, 64), 64 - 40 + 10);
 	fake.m->ops->area_unmap(fake.m, fake.s, (struct range){ fake_va(0), fake_va(64) }, PROT_RW);
 	assert_int_equal(kernel_has(0, 64), 10);
-	a32_fetch_add(&fake.s->dropping, (u32)-1);
+	a32_fetch_add(&fake.s->dropping[page_of(fake.s, fake_va(0)) / PTRS_PER_TABLE % DROP_BLOCKS],
+		      (u32)-1);
 	state_set(fake.s, 20, 30, STATE_WRITABLE);
 	machine_release(fake.m, fake_va(20) >> PAGE_SHIFT, 10);
 	assert_resident(0);

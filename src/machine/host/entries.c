@@ -51,19 +51,55 @@ int host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protec
 	return 0;
 }
 
+/* The blocks that pages [first, last) lie in, as bits of mspace.dropping. */
+static u64 drop_blocks(u64 first, u64 last)
+{
+	u64 n = (last - 1) / PTRS_PER_TABLE - first / PTRS_PER_TABLE + 1;
+	unsigned at = first / PTRS_PER_TABLE % DROP_BLOCKS;
+	u64 bits;
+
+	if (n >= DROP_BLOCKS)
+		return ~0ull;
+	bits = BIT(n) - 1;
+	return at ? bits << at | bits >> (DROP_BLOCKS - at) : bits;
+}
+
+static void dropping_add(struct mspace *s, u64 blocks, u32 v)
+{
+	for (; blocks; blocks &= blocks - 1)
+		a32_fetch_add(&s->dropping[__builtin_ctzll(blocks)], v);
+}
+
+static bool dropping_any(struct mspace *s, u64 blocks)
+{
+	for (; blocks; blocks &= blocks - 1)
+		if (a32_read_acquire(&s->dropping[__builtin_ctzll(blocks)]))
+			return true;
+	return false;
+}
+
 /* Ranges of one space whose states say ABSENT already and that the kernel still has. */
 struct drops {
 	struct mspace *s;
+	u64 blocks; /* counted in s->dropping */
 	u32 n;
 	struct iovec iov[DROP_RANGES];
 };
+
+static void drops_init(struct drops *d)
+{
+	d->s = NULL;
+	d->blocks = 0;
+	d->n = 0;
+}
 
 static void drops_flush(struct drops *d)
 {
 	if (!d->n)
 		return;
 	host_discard_many(d->s->h, d->iov, d->n);
-	a32_fetch_add(&d->s->dropping, (u32)-1);
+	dropping_add(d->s, d->blocks, (u32)-1);
+	d->blocks = 0;
 	d->n = 0;
 }
 
@@ -76,12 +112,13 @@ static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
 		drops_flush(d);
 	d->s = s;
 	while ((p = state_find_populated(s, p, last, false)) < last) {
-		u64 end = state_run_end(s, p, last);
+		u64 end = state_run_end(s, p, last), blocks;
 
 		if (end <= p) /* gone meanwhile: only a fixed core read can do that */
 			end = p + 1;
-		if (!d->n)
-			a32_fetch_add(&s->dropping, 1);
+		blocks = drop_blocks(p, end);
+		dropping_add(s, blocks & ~d->blocks, 1);
+		d->blocks |= blocks;
 		/* Before the kernel drops them (host_internal.h). */
 		state_set(s, p, end, STATE_ABSENT);
 		d->iov[d->n++] =
@@ -94,27 +131,28 @@ static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
 
 void host_drop(struct mspace *s, u64 first, u64 last)
 {
-	struct drops d = { .n = 0 };
+	struct drops d;
 
+	drops_init(&d);
 	drops_add(&d, s, first, last);
 	drops_flush(&d);
 }
 
 /*
  *   T1: host_empty (zap)                 T2: host_drop (reclaim releases a frame)
- *                                        dropping++
+ *                                        dropping[its block]++
  *                                        state ABSENT
  *   state ABSENT: nothing to drop
- *   dropping == 0? then T2 is through,
+ *   dropping[] == 0? then T2 is through,
  *   and the page gone; else drop it too
  *                                        the kernel drops the page
- *                                        dropping--
+ *                                        dropping[its block]--
  */
 void host_empty(struct mspace *s, u64 first, u64 last)
 {
 	host_drop(s, first, last);
 	smp_mb(); /* the states were read before */
-	if (likely(!a32_read_acquire(&s->dropping)))
+	if (likely(!dropping_any(s, drop_blocks(first, last))))
 		return;
 	for (u64 p = first; (p = state_skip_untouched(s, p, last)) < last;) {
 		u64 end = state_not_busy_end(s, p, last);
@@ -278,8 +316,9 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 
 void host_frames_release(struct machine *m, const struct frame_span *spans, u32 n)
 {
-	struct drops d = { .n = 0 };
+	struct drops d;
 
+	drops_init(&d);
 	for (u32 i = 0; i < n; i++) {
 		struct mspace *s = host_space_at(host_of(m), spans[i].pfn << PAGE_SHIFT);
 		u64 page;

@@ -46,6 +46,8 @@
 /* One bit of `touched` stands for this many pages: a page of state words. */
 #define TOUCH_PAGES (WORD_PAGES * (PAGE_SIZE / sizeof(u64)))
 
+#define DROP_BLOCKS 64u /* bits of a word */
+
 #define ZERO_PAGES     512u
 #define STAGE_SMALL    64u
 #define STAGE_LARGE    512u
@@ -74,8 +76,9 @@ struct mspace {
 	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
 	aptr_t next;        /* (A) in host.spaces */
-	/* Drops under way: states may say ABSENT of pages that the kernel still has. Own line. */
-	a32_t dropping cacheline_aligned;
+	/* Drops under way, by 2 MiB block modulo DROP_BLOCKS: there states may say ABSENT of pages
+	 * that the kernel still has. Own lines. */
+	a32_t dropping[DROP_BLOCKS] cacheline_aligned;
 };
 
 struct read_slot {
