@@ -104,6 +104,8 @@ struct env {
 
 /* Set-up. */
 void area(struct env *e, u64 va, u64 pages, unsigned prot);
+/* A CPU's or device's prefetcher: one walk to va, at any time, that nobody asked for. */
+void prefetcher(struct env *e, unsigned unit, u64 va);
 void actor(struct env *e, const char *name, unsigned cpu, void (*fn)(struct env *e));
 /* Stores and loads in set-up: by CPU `unit`, whose TLB then has the translation. */
 void prepare_store(struct env *e, unsigned unit, u64 va, u64 value);
@@ -123,6 +125,7 @@ int do_unmap(struct env *e, u64 va, u64 pages);
 int do_protect(struct env *e, u64 va, u64 pages, unsigned prot);
 int do_remap(struct env *e, u64 from, u64 pages, u64 to);
 int do_advise(struct env *e, u64 va, u64 pages, int advice);
+int do_mlock(struct env *e, u64 va, u64 pages);
 int do_fault(struct env *e, u64 va, u32 access);
 /* What a reclaim step does to this folio: isolate it, evict it. Returns pages freed. */
 u64 do_reclaim(struct env *e, struct folio *f);

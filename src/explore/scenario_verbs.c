@@ -54,6 +54,29 @@ void actor(struct env *e, const char *name, unsigned cpu, void (*fn)(struct env 
 	x_actor(name, cpu, 0, actor_main, a);
 }
 
+struct prefetch {
+	struct env *e;
+	u64 va;
+	unsigned unit;
+};
+
+static void prefetch_main(void *arg)
+{
+	struct prefetch *p = arg;
+
+	xm_prefetch(p->e->m, p->unit, p->e->s->ms, p->va);
+}
+
+void prefetcher(struct env *e, unsigned unit, u64 va)
+{
+	struct prefetch *p = x_alloc(sizeof(*p), 8);
+
+	p->e = e;
+	p->va = va;
+	p->unit = unit;
+	x_actor("prefetch", unit, X_AGENT, prefetch_main, p);
+}
+
 void prepare_store(struct env *e, unsigned unit, u64 va, u64 value)
 {
 	must(!xm_store(e->m, unit, e->s->ms, va, value), "set-up: store");
@@ -132,6 +155,12 @@ int do_advise(struct env *e, u64 va, u64 pages, int advice)
 {
 	enter(e);
 	return leave(e, space_advise(e->q, e->s, va, pages * PAGE_SIZE, advice));
+}
+
+int do_mlock(struct env *e, u64 va, u64 pages)
+{
+	enter(e);
+	return leave(e, space_mlock(e->q, e->s, va, pages * PAGE_SIZE, false));
 }
 
 int do_fault(struct env *e, u64 va, u32 access)

@@ -98,7 +98,8 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 		return FAULT_AGAIN;
 	}
 	was = pte_get_and_clear(p);
-	tlb_flush_range(&c->fs->rs.tlb, r);
+	if (mech_on(c->q, MECH_COW_FLUSH))
+		tlb_flush_range(&c->fs->rs.tlb, r);
 	/* The entry's reference, on top of the caller's: once the entry lock is dropped the entry
 	 * may be zapped. */
 	folio_get(new);
