@@ -270,10 +270,12 @@ static void uncharge_target(struct mover *m, u32 n)
  */
 static bool leave_source(struct mover *m, struct folio *f, struct target *t)
 {
-	u32 isolated = lru_isolate(m->q, f);
+	bool isolated = lru_isolate(m->q, f);
 	struct list dead;
 
-	if (!t->live && t->n == folio_nr(f) && folio_freeze(f, 1 + t->n + isolated)) {
+	/* Not isolated: reclaim may have it, and put it back on its list before it drops its own
+	 * reference, so that the count alone does not say that the folio is ours. */
+	if (!t->live && isolated && t->n == folio_nr(f) && folio_freeze(f, 2 + t->n)) {
 		folio_set_charge(t->f, f->charge);
 		folio_set_charge(f, 0);
 		folio_unlock(f);
