@@ -99,3 +99,75 @@ SCENARIO(copy_read) = {
 	.setup = setup_copy,
 	.end = end_copy,
 };
+
+/* Both stores trap: the page came back for a load, clean and read-only. */
+static void setup_write(struct env *e)
+{
+	area(e, AT(0), 1, RW);
+	prepare_store(e, 0, AT(0), 1);
+	lru_drain_all(e->q);
+	prepare_swapped_out(e, AT(0));
+	must(prepare_load(e, 0, AT(0)) == 1, "set-up: load");
+	must(!pte_write(entry_at(e, AT(0))), "set-up: the page is writable");
+	prepare_cold_tlbs(e);
+	watch_page(e, AT(0));
+	watch_folio(e, folio_at(e, AT(0)));
+	actor(e, "user 0", 0, first);
+	actor(e, "user 1", 1, second);
+}
+
+SCENARIO(write_two) = {
+	.name = "write_two",
+	.title = "two CPUs write a clean page with a stored copy",
+	.picture = "  CPU0: store to word 0         CPU1: store to word 1\n"
+		   "  read-only: entry lock, makes it writable, voids the copy\n"
+		   "                                writable already: again\n",
+	.kinds = BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(0) | BIT(1),
+	.setup = setup_write,
+	.end = end_touch,
+};
+
+static void store_first(struct env *e)
+{
+	e->r[0] = 1 + (u64)-user_store(e, AT(0), 5);
+}
+
+static void store_second(struct env *e)
+{
+	e->r[1] = 1 + (u64)-user_store(e, AT(1), 6);
+}
+
+/* Room for one page: each fault has to push the other's out. */
+static void setup_limit(struct env *e)
+{
+	area(e, AT(0), 2, RW);
+	prepare_store(e, 0, AT(0), 1);
+	lru_drain_all(e->q);
+	prepare_swapped_out(e, AT(0));
+	prepare_cold_tlbs(e);
+	watch_page(e, AT(0));
+	watch_page(e, AT(1));
+	actor(e, "user 0", 0, store_first);
+	actor(e, "user 1", 1, store_second);
+}
+
+static void end_limit(struct env *e)
+{
+	must(e->r[0] == 1 && e->r[1] == 1, "a store failed");
+	must(contents(e, AT(0)) == 5, "the first store is lost");
+	must(contents(e, AT(1)) == 6, "the second store is lost");
+}
+
+SCENARIO(limit_two) = {
+	.name = "limit_two",
+	.title = "two faults with room for one page: each reclaims for itself",
+	.picture = "  CPU0: store to page 0         CPU1: store to page 1\n"
+		   "  over the limit: reclaims      over the limit: reclaims\n"
+		   "  charges, maps                 charges, maps\n",
+	.kinds = BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(0) | BIT(1),
+	.limit = 1,
+	.setup = setup_limit,
+	.end = end_limit,
+};

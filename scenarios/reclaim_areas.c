@@ -105,6 +105,7 @@ SCENARIO(reclaim_unmap) = {
 	.picture = PICTURE("munmap"),
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
+	COMPOSED_FRAMES,
 	.setup = setup_unmap,
 	.end = end_unmap,
 };

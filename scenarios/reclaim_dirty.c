@@ -85,3 +85,17 @@ SCENARIO(reclaim_dirty_fails) = {
 	.setup = setup_write_fails,
 	.end = end_write_fails,
 };
+
+SCENARIO(reclaim_write) = {
+	.name = "reclaim_write",
+	.title = "a clean page is written by a fault while reclaim takes it",
+	.picture = "  CPU0: reclaim                 CPU1: user\n"
+		   "  the page is clean and has a copy in the store\n"
+		   "                                stores: traps; the entry becomes writable,\n"
+		   "                                the folio dirty, the copy void\n"
+		   "  clears the entry; dirty: writes it out\n",
+	.kinds = BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(1),
+	.setup = setup,
+	.end = end,
+};

@@ -47,6 +47,7 @@ struct scenario {
 	bool spurious;       /* a missing right may trap on what is cached */
 	bool large;          /* first touch may fill several pages with one folio */
 	const char *swap;    /* store; NULL: a file of 16 pages */
+	u64 limit;           /* pages that may be resident; 0: as many as there are */
 	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back ... */
 	u64 off_home;        /* ... and those that do on ON_HOME */
 	const u32 *composed; /* lock classes whose sections are one step here */
@@ -56,6 +57,15 @@ struct scenario {
 	void (*step)(struct env *e); /* after each step; NULL: nothing */
 	void (*end)(struct env *e);  /* when all actors have ended, before the usual checks; NULL */
 };
+
+/* Composed where a scenario would be too large: frames, lists of frames, LRU lists. */
+#define COMPOSED_FRAMES \
+	.composed = (const u32[]){ LOCK_LRU, LOCK_PCP, LOCK_BLOCK, LOCK_NODE }, .nr_composed = 4
+/* And the slot table and its stores. */
+#define COMPOSED_SWAP                                                                          \
+	.composed = (const u32[]){ LOCK_LRU,          LOCK_PCP,         LOCK_BLOCK, LOCK_NODE, \
+				   LOCK_SWAP_CLUSTER, LOCK_SWAP_DEVICE, LOCK_STORE },          \
+	.nr_composed = 7
 
 /* SCENARIO(name) = { .title = ..., };  The file need not be named anywhere else. */
 #define SCENARIO(id)                                                                \

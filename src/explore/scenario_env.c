@@ -31,7 +31,10 @@ struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
 		.evict = sc->evict,
 		.spurious = sc->spurious,
 	};
-	struct core_config cc = { .swap_spec = sc->swap ? sc->swap : "file:swap:64K" };
+	struct core_config cc = {
+		.swap_spec = sc->swap ? sc->swap : "file:swap:64K",
+		.ram_limit_pages = sc->limit,
+	};
 
 	e->scenario = sc;
 	e->kind = kind;
