@@ -130,6 +130,7 @@ SCENARIO(large_touch) = {
 	.kinds = KINDS,
 	.units = BIT(1),
 	.large = true,
+	COMPOSED_SWAP,
 	.setup = setup_touch,
 	.end = end_touch,
 };

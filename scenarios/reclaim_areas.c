@@ -136,6 +136,7 @@ SCENARIO(reclaim_move) = {
 	.picture = PICTURE("moves the area"),
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
+	COMPOSED_SWAP,
 	.setup = setup_move,
 	.end = end_move,
 };

@@ -47,7 +47,6 @@ struct scenario {
 	bool spurious;       /* a missing right may trap on what is cached */
 	bool large;          /* first touch may fill several pages with one folio */
 	const char *swap;    /* store; NULL: a file of 16 pages */
-	u64 limit;           /* pages that may be resident; 0: as many as there are */
 	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back ... */
 	u64 off_home;        /* ... and those that do on ON_HOME */
 	const u32 *composed; /* lock classes whose sections are one step here */
