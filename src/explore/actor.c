@@ -9,6 +9,7 @@
  * there again.
  */
 #include "explore/internal.h"
+#include "explore/record.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -252,6 +253,8 @@ void actor_point(const struct op *op, bool meet)
 	if (stop || !op_enabled(x.self, op)) {
 		a->op = *op;
 		actor_stop();
+	} else if (unlikely(x.recording)) {
+		record_on(op);
 	}
 	if (x.collect && meet)
 		footprint_of_op(x.self, op, x.collect);
@@ -302,8 +305,11 @@ void x_access(enum base_access kind, const void *addr, unsigned size, const char
 			 .what = what,
 			 .pc = (u64)__builtin_return_address(0) };
 
-	if (x.mode == M_RUN)
-		actor_point(&op, learn_access((u64)addr, size, kind, false));
+	if (x.mode != M_RUN)
+		return;
+	actor_point(&op, learn_access((u64)addr, size, kind, false));
+	if (unlikely(x.racing))
+		race_step((u64)addr, size, true);
 }
 
 void x_access2(enum base_access kind, const void *addr, unsigned size, enum base_access kind2,
@@ -325,6 +331,10 @@ void x_access2(enum base_access kind, const void *addr, unsigned size, enum base
 	meet = learn_access((u64)addr, size, kind, false);
 	meet |= learn_access((u64)addr2, size2, kind2, false);
 	actor_point(&op, meet);
+	if (unlikely(x.racing)) {
+		race_step((u64)addr, size, true);
+		race_step((u64)addr2, size2, true);
+	}
 }
 
 void x_await(enum base_access kind, bool (*ready)(void *arg), void *arg, const void *obj,
@@ -339,10 +349,13 @@ void x_await(enum base_access kind, bool (*ready)(void *arg), void *arg, const v
 			 .what = what,
 			 .pc = (u64)__builtin_return_address(0) };
 
-	if (x.mode == M_RUN)
+	if (x.mode == M_RUN) {
 		actor_point(&op, learn_access((u64)obj, size, kind, false));
-	else if (!ready(arg))
+		if (unlikely(x.racing))
+			race_step((u64)obj, size, kind != BASE_READ);
+	} else if (!ready(arg)) {
 		x_fail("a check or a set-up would wait for ever: %s", what);
+	}
 }
 
 void x_wait(bool (*ready)(void *arg), void *arg, const void *obj, unsigned size, const char *what)

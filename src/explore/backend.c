@@ -110,6 +110,9 @@ void base_park(u32 *word, u32 expect)
 			 .access = BASE_READ,
 			 .size = 4,
 			 .addr = (u64)word,
+			 .access2 = BASE_RMW,
+			 .size2 = 4,
+			 .addr2 = queue_of(word),
 			 .pc = (u64)__builtin_return_address(0),
 			 .what = "futex wait" };
 	struct op asleep = {
@@ -176,6 +179,8 @@ void base_rcu_read_lock(void)
 	op.addr = (u64)&x.run->rcu_in[x.self];
 	actor_point(&op, learn_access(op.addr, 8, BASE_WRITE, true));
 	run_set64(&x.run->rcu_in[x.self], 1);
+	if (unlikely(x.racing))
+		race_rcu(RCU_READ_BEGIN);
 }
 
 /* Like an unlock it commutes with what others can do before it: seldom a point. */
@@ -184,7 +189,7 @@ void base_rcu_read_unlock(void)
 	struct op op = { .kind = OP_ACCESS,
 			 .access = BASE_WRITE,
 			 .size = 8,
-			 .access2 = BASE_WRITE,
+			 .access2 = BASE_COUNT,
 			 .size2 = 8 * x.nr,
 			 .addr2 = (u64)x.run->rcu_wait,
 			 .pc = (u64)__builtin_return_address(0),
@@ -198,6 +203,8 @@ void base_rcu_read_unlock(void)
 	meet = learn_access(op.addr, 8, BASE_WRITE, true);
 	actor_point(&op, meet);
 	run_set64(&x.run->rcu_in[x.self], 0);
+	if (unlikely(x.racing))
+		race_rcu(RCU_READ_END);
 	for (u32 p = 0; p < x.nr; p++) {
 		if (x.run->rcu_wait[p] & BIT(x.self))
 			run_set64(&x.run->rcu_wait[p], x.run->rcu_wait[p] & ~BIT(x.self));
@@ -215,6 +222,9 @@ void base_rcu_synchronize(void)
 			 .access = BASE_READ,
 			 .size = 8 * x.nr,
 			 .addr = (u64)x.run->rcu_in,
+			 .access2 = BASE_WRITE,
+			 .size2 = 8,
+			 .addr2 = (u64)&x.run->rcu_wait[x.self],
 			 .pc = (u64)__builtin_return_address(0),
 			 .what = "RCU grace period begins" };
 	u64 readers = 0;
@@ -227,6 +237,8 @@ void base_rcu_synchronize(void)
 	if (readers & BIT(x.self))
 		x_fail("RCU: synchronize inside a read section");
 	run_set64(&x.run->rcu_wait[x.self], readers);
+	if (unlikely(x.racing))
+		race_rcu(RCU_GRACE_BEGIN);
 	op = (struct op){ .kind = OP_WAIT,
 			  .access = BASE_READ,
 			  .size = 8,
@@ -234,8 +246,11 @@ void base_rcu_synchronize(void)
 			  .addr = (u64)&x.run->rcu_wait[x.self],
 			  .pc = op.pc,
 			  .arg = &x.run->rcu_wait[x.self],
+			  .quiet = true,
 			  .what = "RCU grace period" };
-	actor_point(&op, false);
+	actor_point(&op, true);
+	if (unlikely(x.racing))
+		race_rcu(RCU_GRACE_END);
 }
 
 /* ---- what must not be ---- */

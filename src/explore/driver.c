@@ -133,6 +133,7 @@ static void root_keep(void)
 
 void search_rewind(void)
 {
+	x.racing = x.is_race = false;
 	mem_verify_rewind();
 	mem_undo(0);
 	x.mem = mem_root;
@@ -214,7 +215,8 @@ static void violation(struct search *s)
 {
 	struct x_result *r = s->r;
 
-	r->verdict = path_finish(&s->path) ? X_VIOLATION : X_DIVERGED;
+	r->race = x.is_race;
+	r->verdict = path_finish(&s->path, r->race) ? X_VIOLATION : X_DIVERGED;
 	snprintf(r->message, sizeof(r->message), "%s", x.message);
 	r->decision = s->path.d;
 	r->nr_decisions = s->path.nr;

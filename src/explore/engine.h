@@ -83,6 +83,9 @@ struct x_result {
 	u64 shared;      /* words that are scheduling points */
 	u64 locked;      /* words that several actors touch, always under one lock */
 	u64 depth;       /* steps of the longest run */
+	u64 race_runs;   /* runs that were looked at for races of plain accesses */
+	bool race_all;   /* they are all runs, up to the order of independent steps */
+	bool race;       /* VIOLATION: it is such a race */
 	double seconds;
 	const char *why_not;         /* NOT_EXHAUSTED: which bound stopped it */
 	char message[528];           /* VIOLATION: what went wrong; DIVERGED: where */
@@ -101,5 +104,10 @@ struct x_trace;
  */
 enum x_verdict x_replay(const struct x_program *p, const struct x_decision *d, u32 nr,
 			struct x_result *r, struct x_trace **trace);
+
+/*
+ * One run as an example, recorded: no engine, nothing is shown by it. NOT_EXHAUSTED, or VIOLATION.
+ */
+enum x_verdict x_sample(const struct x_program *p, struct x_result *r, struct x_trace **trace);
 
 #endif

@@ -50,6 +50,11 @@ bool x_in_arena(const void *p);
  * differ in it alone are the same state. No check may depend on it.
  */
 void x_unhashed(void *p, size_t bytes);
+/*
+ * In set-up only: memory that programs under the core access as they like (bytes of frames): not
+ * looked at for races. Steps on it are still points.
+ */
+void x_unraced(void *p, size_t bytes);
 
 /* ---- steps ---- */
 

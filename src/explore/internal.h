@@ -37,7 +37,8 @@ enum xword_flags {
 	W_UNHASHED = BIT(1), /* set in set-up only */
 	W_NONLOCK0 = BIT(2), /* low half: touched by other than lock and unlock; sticky */
 	W_NONLOCK1 = BIT(3),
-	W_MET0 = BIT(4), /* actors meet there */
+	W_UNRACED = BIT(6), /* set in set-up only */
+	W_MET0 = BIT(4),    /* actors meet there */
 	W_MET1 = BIT(5),
 };
 
@@ -179,11 +180,13 @@ struct engine {
 	bool replaying;
 	bool recording;
 	bool every_point, no_forget;
+	bool racing;               /* this run is looked at for races */
 	bool static_points;        /* points do not depend on who still runs */
 	u16 yielders;              /* actors that ever yielded */
 	struct footprint *collect; /* of the running step; NULL: not wanted */
 	bool failed;
-	jmp_buf out; /* CHECK: where a failure leads */
+	bool is_race; /* what failed is a race of plain accesses */
+	jmp_buf out;  /* CHECK: where a failure leads */
 	char message[512];
 	const struct x_program *prog;
 	u32 composed_classes[256 / 32];
@@ -322,6 +325,21 @@ u16 enabled_mask(void);
 
 void footprint_add(struct footprint *f, u64 addr, u32 size, u8 kind, u8 flags);
 
+/* ---- race.c ---- */
+
+enum race_rcu { RCU_READ_BEGIN, RCU_READ_END, RCU_GRACE_BEGIN, RCU_GRACE_END };
+
+/* A run begins that is looked at for races (x.racing); false: that cannot be done. */
+bool race_begin(void);
+void race_plain(u64 addr, u64 bytes, bool write, u64 pc);
+void race_atomic(u64 addr, u32 size, enum base_access kind, int order, u64 pc);
+void race_fence(void);
+/* The running actor acquires or releases what was released at these bytes. */
+void race_sync(u64 addr, u32 bytes, bool acq, bool rel);
+/* The same for a step of the machine (x_access). */
+void race_step(u64 addr, u32 bytes, bool write);
+void race_rcu(enum race_rcu what);
+
 /* ---- save.c ---- */
 
 /* An actor as it stands before a step: its record and the live part of its stack. */
@@ -343,7 +361,7 @@ struct path {
 };
 void path_push(struct path *path, const struct x_decision *d);
 /* Runs a violation's decisions once more and puts their fingerprints in. */
-bool path_finish(struct path *path);
+bool path_finish(struct path *path, bool race);
 
 struct search {
 	const struct x_options *o;

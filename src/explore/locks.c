@@ -101,6 +101,8 @@ static void take(u64 addr, u32 size, u64 mask, u64 add, enum base_access kind, u
 		mem_touch_poison(addr, "lock");
 	actor_point(&op, learn_access(addr, size, kind, true));
 	put(addr, size, get(addr, size) + add);
+	if (unlikely(x.racing))
+		race_sync(addr, size, true, false);
 }
 
 static bool try(u64 addr, u32 size, u64 mask, u64 add, u32 cls, u64 pc)
@@ -119,6 +121,8 @@ static bool try(u64 addr, u32 size, u64 mask, u64 add, u32 cls, u64 pc)
 	if (got) {
 		composed_enter(cls);
 		put(addr, size, get(addr, size) + add);
+		if (unlikely(x.racing))
+			race_sync(addr, size, true, false);
 	}
 	return got;
 }
@@ -137,6 +141,8 @@ static void drop(u64 addr, u32 size, u64 sub, enum base_access kind, u32 cls, u6
 	op.quiet = !(word_of(addr)->flags & nonlock);
 	actor_point(&op, meet);
 	put(addr, size, get(addr, size) - sub);
+	if (unlikely(x.racing))
+		race_sync(addr, size, false, true);
 	if (cls < LOCK_CLASS_MAX)
 		composed_leave(cls);
 }

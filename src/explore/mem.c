@@ -131,6 +131,8 @@ void x_free(void *p, size_t bytes)
 			x_fail("freed twice: %zu bytes at %#lx", bytes, (u64)p - X_BASE);
 	}
 	x_poison(p, bytes);
+	if (unlikely(x.racing))
+		race_plain((u64)p, bytes, true, (u64)__builtin_return_address(0));
 }
 
 bool x_in_arena(const void *p)
@@ -142,6 +144,12 @@ void x_unhashed(void *p, size_t bytes)
 {
 	for (u64 i = 0; i < bytes; i += 8)
 		word_of((u64)p + i)->flags |= W_UNHASHED;
+}
+
+void x_unraced(void *p, size_t bytes)
+{
+	for (u64 i = 0; i < bytes; i += 8)
+		word_of((u64)p + i)->flags |= W_UNRACED;
 }
 
 void mem_touch_poison(u64 addr, const char *how)

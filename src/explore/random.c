@@ -66,6 +66,8 @@ static bool run_once(struct search *s, struct chance *c, bool pct)
 
 	search_rewind();
 	s->path.nr = 0;
+	if (!s->o->no_races && race_begin())
+		s->r->race_runs++;
 	if (s->o->verify)
 		mem_verify_begin();
 	if (x.failed)

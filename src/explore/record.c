@@ -123,6 +123,22 @@ static char *op_text(const struct op *op, const struct x_decision *d)
 	return must(strdup(buf));
 }
 
+/* A new step, of actor p, that begins with op. */
+static struct x_trace_step *add_step(u32 p, const struct op *op, const struct x_decision *d)
+{
+	struct x_trace_step *s;
+
+	trace->step = must(realloc(trace->step, (trace->nr_steps + 1) * sizeof(*trace->step)));
+	s = &trace->step[trace->nr_steps++];
+	memset(s, 0, sizeof(*s));
+	s->actor = p;
+	s->obj = in_arena(op->addr) ? op->addr - X_BASE : 0;
+	s->what = op_text(op, d);
+	s->where = symbol_name(op->pc);
+	s->watch = must(calloc(trace->nr_watches + 1, sizeof(*s->watch)));
+	return s;
+}
+
 void record_before(const struct x_decision *d)
 {
 	struct x_trace_step *s;
@@ -130,19 +146,26 @@ void record_before(const struct x_decision *d)
 
 	if (!x.recording || p >= x.nr)
 		return;
-	trace->step = must(realloc(trace->step, (trace->nr_steps + 1) * sizeof(*trace->step)));
-	s = &trace->step[trace->nr_steps++];
-	memset(s, 0, sizeof(*s));
-	s->actor = p;
+	s = add_step(p, &x.actor[p].op, d);
+	s->decision = true;
 	s->is_choice = d->is_choice;
 	s->choice = d->choice;
 	s->fingerprint = d->fingerprint;
-	s->what = op_text(&x.actor[p].op, d);
-	s->where = symbol_name(x.actor[p].op.pc);
-	s->watch = must(calloc(trace->nr_watches + 1, sizeof(*s->watch)));
 	s->preempts =
 		last_actor < x.nr && last_actor != p && !s->is_choice && actor_enabled(last_actor);
 	last_actor = p;
+}
+
+/* Printers of watches read the arena: nothing that they do is the actor's. */
+void record_on(const struct op *op)
+{
+	static const struct x_decision none;
+	enum x_mode mode = x.mode;
+
+	x.mode = M_OFF;
+	record_after();
+	add_step(x.self, op, &none);
+	x.mode = mode;
 }
 
 void record_after(void)
@@ -159,6 +182,29 @@ void record_after(void)
 			s->watch[i] = must(strdup(buf));
 		}
 	}
+}
+
+static void step_free(struct x_trace_step *s, u32 nr_watches)
+{
+	for (u32 j = 0; j < s->nr_notes; j++)
+		free(s->note[j]);
+	for (u32 j = 0; j < nr_watches; j++)
+		free(s->watch[j]);
+	free(s->note);
+	free(s->watch);
+	free(s->what);
+	free(s->where);
+}
+
+void record_again(void)
+{
+	for (u32 i = 0; i < trace->nr_steps; i++)
+		step_free(&trace->step[i], trace->nr_watches);
+	trace->nr_steps = 0;
+	search_rewind();
+	for (u32 i = 0; i < x.nr_watches; i++)
+		watch_now(i, watched[i]);
+	last_actor = X_MAX_ACTORS;
 }
 
 struct x_trace *record_end(const char *message)
@@ -183,18 +229,8 @@ void x_trace_free(struct x_trace *t)
 		free(t->watch[i].name);
 		free(t->watch[i].start);
 	}
-	for (u32 i = 0; i < t->nr_steps; i++) {
-		struct x_trace_step *s = &t->step[i];
-
-		for (u32 j = 0; j < s->nr_notes; j++)
-			free(s->note[j]);
-		for (u32 j = 0; j < t->nr_watches; j++)
-			free(s->watch[j]);
-		free(s->note);
-		free(s->watch);
-		free(s->what);
-		free(s->where);
-	}
+	for (u32 i = 0; i < t->nr_steps; i++)
+		step_free(&t->step[i], t->nr_watches);
 	free(t->actor);
 	free(t->watch);
 	free(t->step);

@@ -91,7 +91,7 @@ static bool end_is_bad(void)
  * Runs the decisions in the program that is set up. Returns the verdict; *used: how many were
  * needed.
  */
-static enum x_verdict replay_run(struct x_decision *d, u32 nr, bool compare, u32 *used)
+static enum x_verdict replay_run(struct x_decision *d, u32 nr, bool compare, bool races, u32 *used)
 {
 	enum x_verdict v = X_EXHAUSTED;
 	u32 i;
@@ -99,6 +99,8 @@ static enum x_verdict replay_run(struct x_decision *d, u32 nr, bool compare, u32
 	search_rewind();
 	x.message[0] = 0;
 	x.replaying = true;
+	if (races)
+		race_begin();
 	for (i = 0; i < nr && v == X_EXHAUSTED && !x.failed; i++) {
 		record_before(d + i);
 		if (!replay_step(d + i, i, compare))
@@ -132,10 +134,18 @@ enum x_verdict x_replay(const struct x_program *p, const struct x_decision *d, u
 	}
 	if (trace)
 		record_begin(p->name);
-	r->verdict = replay_run(copy, nr, true, &used);
+	/* A race is in the order of accesses, not in a state: it shows only where it is looked for.
+	 */
+	r->verdict = replay_run(copy, nr, true, false, &used);
+	if (r->verdict == X_EXHAUSTED || (r->verdict == X_DIVERGED && used == nr)) {
+		if (trace)
+			record_again();
+		r->verdict = replay_run(copy, nr, true, true, &used);
+	}
 	snprintf(r->message, sizeof(r->message), "%s", x.message);
 	if (trace)
 		*trace = record_end(r->message);
+	r->race = x.is_race;
 	r->steps = used;
 	r->executions = 1;
 	r->decision = copy;
@@ -169,13 +179,13 @@ static u32 merge(struct x_decision *d, u32 nr)
 	return n;
 }
 
-bool path_finish(struct path *path)
+bool path_finish(struct path *path, bool race)
 {
 	char message[sizeof(x.message)];
 	u32 used;
 
 	memcpy(message, x.message, sizeof(message));
-	if (replay_run(path->d, path->nr, false, &used) != X_VIOLATION) {
+	if (replay_run(path->d, path->nr, false, race, &used) != X_VIOLATION) {
 		fprintf(stderr, "explore: a violation (%s) cannot be replayed: %s\n", message,
 			x.message);
 		memcpy(x.message, message, sizeof(message));

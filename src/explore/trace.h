@@ -1,8 +1,8 @@
 /*
  * trace.h - what a replayed run did, step by step: for printing, JSON and pages.
  *
- * A step is what one actor did between two decisions: its first operation, which others could have
- * met, and all that followed without anybody looking. Recorded by x_replay.
+ * A step is one operation of an actor and what follows it up to the next one. Recorded by x_replay
+ * and x_sample: every operation that could be a point, whether or not the run switches there.
  *
  * Invariants: strings are owned by the trace; watch values are NULL where they did not change in
  * the step (at step 0: the value before the first step stands in `watch_start`).
@@ -29,7 +29,9 @@ struct x_trace_step {
 	u32 actor;
 	bool is_choice; /* part of the step before it: what the actor was told */
 	u32 choice;
-	char *what;  /* "lock PTE", "read 8 bytes at 0x1234: 0x5", "choose evict: 1" */
+	bool decision; /* the actor was chosen here; else it went on by itself */
+	u64 obj;       /* where in the arena: tells objects apart */
+	char *what;    /* "lock PTE", "read 8 bytes at 0x1234: 0x5", "choose evict: 1" */
 	char *where; /* function of the core or scenario, "" where unknown */
 	char **note; /* what the step says about itself (x_note), in order */
 	u32 nr_notes;

@@ -29,6 +29,9 @@ static inline u64 value_at(u64 addr, u32 size)
 	}
 }
 
+/* What each hook's caller is. */
+#define PC ((u64)__builtin_return_address(0))
+
 static inline void hook_read(u64 addr, u32 size)
 {
 	struct xword *w;
@@ -60,63 +63,62 @@ static inline void hook_write(u64 addr)
 	log_word(w, addr);
 }
 
-static void range_read(u64 addr, u64 bytes)
+static void range_read(u64 addr, u64 bytes, u64 pc)
 {
-	if (x.mode >= M_RUN && in_arena(addr) && bytes)
-		mem_read_all(addr, bytes);
+	if (x.mode < M_RUN || !in_arena(addr) || !bytes)
+		return;
+	mem_read_all(addr, bytes);
+	if (unlikely(x.racing))
+		race_plain(addr, bytes, false, pc);
 }
 
-static void range_write(u64 addr, u64 bytes)
+static void range_write(u64 addr, u64 bytes, u64 pc)
 {
-	if (x.mode >= M_RUN && in_arena(addr) && bytes)
-		mem_write_all(addr, bytes);
+	if (x.mode < M_RUN || !in_arena(addr) || !bytes)
+		return;
+	mem_write_all(addr, bytes);
+	if (unlikely(x.racing))
+		race_plain(addr, bytes, true, pc);
+}
+
+static inline void plain_read(u64 addr, u32 size, u64 pc)
+{
+	if (size > 8) {
+		range_read(addr, size, pc);
+		return;
+	}
+	hook_read(addr, size);
+	if (unlikely(x.racing) && in_arena(addr))
+		race_plain(addr, size, false, pc);
+}
+
+static inline void plain_write(u64 addr, u32 size, u64 pc)
+{
+	if (size > 8) {
+		range_write(addr, size, pc);
+		return;
+	}
+	hook_write(addr);
+	if (unlikely(x.racing) && in_arena(addr))
+		race_plain(addr, size, true, pc);
 }
 
 #define HOOK __attribute__((visibility("default"), used))
 
-#define ACCESS_HOOKS(n)                               \
-	HOOK void __tsan_read##n(void *p);            \
-	HOOK void __tsan_write##n(void *p);           \
-	HOOK void __tsan_read_write##n(void *p);      \
-	HOOK void __tsan_unaligned_read##n(void *p);  \
-	HOOK void __tsan_unaligned_write##n(void *p); \
-	HOOK void __tsan_volatile_read##n(void *p);   \
-	HOOK void __tsan_volatile_write##n(void *p);  \
-	void __tsan_read##n(void *p)                  \
-	{                                             \
-		if (n <= 8)                           \
-			hook_read((u64)p, n);         \
-		else                                  \
-			range_read((u64)p, n);        \
-	}                                             \
-	void __tsan_write##n(void *p)                 \
-	{                                             \
-		if (n <= 8)                           \
-			hook_write((u64)p);           \
-		else                                  \
-			range_write((u64)p, n);       \
-	}                                             \
-	void __tsan_read_write##n(void *p)            \
-	{                                             \
-		__tsan_read##n(p);                    \
-		__tsan_write##n(p);                   \
-	}                                             \
-	void __tsan_volatile_read##n(void *p)         \
-	{                                             \
-		__tsan_read##n(p);                    \
-	}                                             \
-	void __tsan_volatile_write##n(void *p)        \
-	{                                             \
-		__tsan_write##n(p);                   \
-	}                                             \
-	void __tsan_unaligned_read##n(void *p)        \
-	{                                             \
-		range_read((u64)p, n);                \
-	}                                             \
-	void __tsan_unaligned_write##n(void *p)       \
-	{                                             \
-		range_write((u64)p, n);               \
+#define ACCESS_HOOK(name, n, call)           \
+	HOOK void __tsan_##name##n(void *p); \
+	void __tsan_##name##n(void *p)       \
+	{                                    \
+		call((u64)p, n, PC);         \
 	}
+#define ACCESS_HOOKS(n)                             \
+	ACCESS_HOOK(read, n, plain_read)            \
+	ACCESS_HOOK(write, n, plain_write)          \
+	ACCESS_HOOK(read_write, n, plain_write)     \
+	ACCESS_HOOK(volatile_read, n, plain_read)   \
+	ACCESS_HOOK(volatile_write, n, plain_write) \
+	ACCESS_HOOK(unaligned_read, n, range_read)  \
+	ACCESS_HOOK(unaligned_write, n, range_write)
 
 ACCESS_HOOKS(1)
 ACCESS_HOOKS(2)
@@ -147,18 +149,20 @@ void __tsan_func_exit(void)
 
 void __tsan_read_range(void *p, u64 bytes)
 {
-	range_read((u64)p, bytes);
+	range_read((u64)p, bytes, PC);
 }
 
 void __tsan_write_range(void *p, u64 bytes)
 {
-	range_write((u64)p, bytes);
+	range_write((u64)p, bytes, PC);
 }
 
 /* Explored executions are sequentially consistent: fences do nothing. */
 void __tsan_atomic_thread_fence(int order)
 {
 	(void)order;
+	if (unlikely(x.racing))
+		race_fence();
 }
 
 void __tsan_atomic_signal_fence(int order)
@@ -184,6 +188,8 @@ static inline void hook_rmw(u64 addr, u32 size)
 	{                                                                        \
 		u##bits old;                                                     \
 		hook_rmw((u64)p, bits / 8);                                      \
+		if (unlikely(x.racing))                                          \
+			race_atomic((u64)p, bits / 8, BASE_RMW, o, PC);          \
 		old = *p;                                                        \
 		*p = (u##bits)(expr);                                            \
 		return old;                                                      \
@@ -199,11 +205,15 @@ static inline void hook_rmw(u64 addr, u32 size)
 	u##bits __tsan_atomic##bits##_load(const u##bits *p, int o)                               \
 	{                                                                                         \
 		hook_read((u64)p, bits / 8);                                                      \
+		if (unlikely(x.racing))                                                           \
+			race_atomic((u64)p, bits / 8, BASE_READ, o, PC);                          \
 		return *p;                                                                        \
 	}                                                                                         \
 	void __tsan_atomic##bits##_store(u##bits *p, u##bits v, int o)                            \
 	{                                                                                         \
 		hook_write((u64)p);                                                               \
+		if (unlikely(x.racing))                                                           \
+			race_atomic((u64)p, bits / 8, BASE_WRITE, o, PC);                         \
 		*p = v;                                                                           \
 	}                                                                                         \
 	RMW_HOOK(bits, exchange, v)                                                               \
@@ -216,9 +226,14 @@ static inline void hook_rmw(u64 addr, u32 size)
 	int __tsan_atomic##bits##_compare_exchange_strong(u##bits *p, u##bits *c, u##bits v,      \
 							  int o, int fo)                          \
 	{                                                                                         \
+		bool same = *p == *c;                                                             \
+                                                                                                  \
 		hook_read((u64)p, bits / 8);                                                      \
 		hook_write((u64)p);                                                               \
-		if (*p == *c) {                                                                   \
+		if (unlikely(x.racing))                                                           \
+			race_atomic((u64)p, bits / 8, same ? BASE_RMW : BASE_READ, same ? o : fo, \
+				    PC);                                                          \
+		if (same) {                                                                       \
 			*p = v;                                                                   \
 			return 1;                                                                 \
 		}                                                                                 \
@@ -249,10 +264,12 @@ void *__wrap_memset(void *dst, int c, size_t n);
 int __wrap_memcmp(const void *a, const void *b, size_t n);
 
 /* Only words that really change are logged: whole pages are copied that hold next to nothing. */
-static void write_from(u64 dst, const void *src, size_t n)
+static void write_from(u64 dst, const void *src, size_t n, u64 pc)
 {
 	u64 end = dst + n;
 
+	if (unlikely(x.racing))
+		race_plain(dst, n, true, pc);
 	for (u64 a = dst & ~7ul; a < end; a += 8) {
 		struct xword *w = word_of(a);
 		u64 from = max(a, dst), to = min(a + 8, end);
@@ -268,17 +285,17 @@ static void write_from(u64 dst, const void *src, size_t n)
 
 void *__wrap_memcpy(void *dst, const void *src, size_t n)
 {
-	range_read((u64)src, n);
+	range_read((u64)src, n, PC);
 	if (x.mode >= M_RUN && in_arena((u64)dst) && n)
-		write_from((u64)dst, src, n);
+		write_from((u64)dst, src, n, PC);
 	return __real_memcpy(dst, src, n);
 }
 
 void *__wrap_memmove(void *dst, const void *src, size_t n)
 {
-	range_read((u64)src, n);
+	range_read((u64)src, n, PC);
 	if (x.mode >= M_RUN && in_arena((u64)dst) && n)
-		write_from((u64)dst, src, n);
+		write_from((u64)dst, src, n, PC);
 	return __real_memmove(dst, src, n);
 }
 
@@ -290,7 +307,7 @@ void *__wrap_memset(void *dst, int c, size_t n)
 		for (size_t i = 0; i < n;) {
 			size_t step = min(8 - (((u64)dst + i) & 7), n - i);
 
-			write_from((u64)dst + i, &bytes, step);
+			write_from((u64)dst + i, &bytes, step, PC);
 			i += step;
 		}
 	}
@@ -299,8 +316,8 @@ void *__wrap_memset(void *dst, int c, size_t n)
 
 int __wrap_memcmp(const void *a, const void *b, size_t n)
 {
-	range_read((u64)a, n);
-	range_read((u64)b, n);
+	range_read((u64)a, n, PC);
+	range_read((u64)b, n, PC);
 	return __real_memcmp(a, b, n);
 }
 
@@ -317,7 +334,7 @@ u64 __wrap_XXH3_64bits_dispatch(const void *p, size_t n)
 	u64 h = n, v;
 	size_t i;
 
-	range_read((u64)p, n);
+	range_read((u64)p, n, PC);
 	for (i = 0; i + 8 <= n; i += 8) {
 		__real_memcpy(&v, byte + i, 8);
 		h = mix64(h ^ v) + i;

@@ -73,6 +73,7 @@ int main(int argc, char **argv)
 		o.bound = atoi(getenv("X_BOUND"));
 	o.every_point = getenv("X_EVERY");
 	o.no_forget = getenv("X_NOFORGET");
+	o.no_races = getenv("X_NORACE");
 	o.verify = getenv("X_VERIFY");
 	for (u32 e = 0; e < X_NR_ENGINES; e++)
 		if (getenv("X_ENGINE") && !strcmp(getenv("X_ENGINE"), x_engine_name[e]))

@@ -7,8 +7,10 @@
 
 void xm_frames_create(struct xm *xm)
 {
-	for (u32 b = 0; b < XM_BLOCKS; b++)
+	for (u32 b = 0; b < XM_BLOCKS; b++) {
 		xm->bytes[b] = x_alloc(XM_BLOCK_FRAMES * PAGE_SIZE, PAGE_SIZE);
+		x_unraced(xm->bytes[b], XM_BLOCK_FRAMES * PAGE_SIZE);
+	}
 }
 
 static u32 frame_number(u64 pfn)

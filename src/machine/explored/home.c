@@ -19,8 +19,10 @@ void xm_home_create(struct mspace *s)
 	u32 n = (XM_USABLE_SIZE >> PMD_SHIFT) * XM_HOME_PAGES;
 
 	s->home = x_alloc(n * sizeof(*s->home), 64);
-	for (u32 i = 0; i < n; i++)
+	for (u32 i = 0; i < n; i++) {
 		s->home[i].bytes = x_alloc(PAGE_SIZE, PAGE_SIZE);
+		x_unraced(s->home[i].bytes, PAGE_SIZE);
+	}
 }
 
 /* NULL: this page never has bytes here, and scenarios do not touch it. */
