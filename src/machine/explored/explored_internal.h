@@ -107,14 +107,14 @@ static inline bool xm_is_home(const struct xm *xm)
 	return xm->m.caps & CAP_HOME;
 }
 
-/* Within a step that declared it. */
+/* Within a step that declared it; ordered, because what it stands for is hardware. */
 static inline u64 get(const a64_t *w)
 {
-	return a64_peek(w);
+	return __atomic_load_n(&w->raw, __ATOMIC_ACQUIRE);
 }
 static inline void put(a64_t *w, u64 v)
 {
-	a64_init(w, v);
+	__atomic_store_n(&w->raw, v, __ATOMIC_RELEASE);
 }
 
 /* Set-up and checks: nobody else runs, agents included. */

@@ -59,8 +59,10 @@ int xm_file_open(struct machine *m, const char *path, u64 *size)
 		if (!*size || *size > XM_FILE_BLOCKS * PAGE_SIZE)
 			*size = XM_FILE_BLOCKS * PAGE_SIZE;
 		f->size = *size;
-		for (u32 i = 0; i < f->size >> PAGE_SHIFT; i++)
+		for (u32 i = 0; i < f->size >> PAGE_SHIFT; i++) {
 			f->block[i].bytes = x_alloc(PAGE_SIZE, PAGE_SIZE);
+			x_unraced(f->block[i].bytes, PAGE_SIZE);
+		}
 		return (int)h;
 	}
 	return -EMFILE;

@@ -208,8 +208,7 @@ static bool use_entry(struct xm_unit *u, struct mspace *s, u64 va, bool write, u
 	a64_t *word = (a64_t *)(void *)(xm_bytes(u->xm, entry_pfn(e)) + (va & ~PAGE_MASK));
 	struct xm_slot *t;
 
-	/* Not BASE_READ of its state: who flushes afterwards comes after the access. */
-	x_access2(BASE_RMW, &u->state, 8, write ? BASE_WRITE : BASE_READ, &f->gen, 8,
+	x_access2(BASE_READ, &u->state, 8, write ? BASE_WRITE : BASE_READ, &f->gen, 8,
 		  write ? "stores" : "loads");
 	t = slot_find(u, s, va);
 	if (!t || get(&t->entry) != e)
