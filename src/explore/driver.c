@@ -50,6 +50,8 @@ bool search_tick(struct search *s)
 		s->events_at = s->pass_steps;
 	if (s->events_at && s->pass_steps > s->events_at * 2 + EVENT_STEPS)
 		return false;
+	if (s->max_steps && s->pass_steps > s->max_steps)
+		return false;
 	if (x.stamp > ~0u - 16) {
 		s->stopped = "steps";
 	} else if (!(s->r->steps & 0xfff)) {
@@ -216,6 +218,8 @@ static void violation(struct search *s)
 	struct x_result *r = s->r;
 
 	r->race = x.is_race;
+	if (!s->o->no_minimize)
+		path_minimize(s);
 	r->verdict = path_finish(&s->path, r->race) ? X_VIOLATION : X_DIVERGED;
 	snprintf(r->message, sizeof(r->message), "%s", x.message);
 	r->decision = s->path.d;

@@ -370,6 +370,7 @@ struct search {
 	const char *stopped; /* which bound ended it */
 	struct path path;
 	u64 pass_steps;
+	u64 max_steps; /* of this search; 0: any number */
 	u64 events_at; /* of them when the pass met the first event; 0: none */
 };
 
@@ -382,6 +383,8 @@ bool search_at_step(struct search *s);
 /* Starts the run again at the state after set-up. */
 void search_rewind(void);
 bool program_setup(const struct x_program *p);
+/* minimize.c: s->path, which leads to a violation, becomes simpler. */
+void path_minimize(struct search *s);
 /* Each: one pass. False: a violation (x.message, s->path). */
 bool search_hash(struct search *s);
 bool search_random(struct search *s, u64 executions);

@@ -156,29 +156,6 @@ enum x_verdict x_replay(const struct x_program *p, const struct x_decision *d, u
 
 /* ---- after the search ---- */
 
-static u32 switches(const struct x_decision *d, u32 nr)
-{
-	u32 n = 0;
-
-	for (u32 i = 1; i < nr; i++)
-		n += d[i].actor != d[i - 1].actor;
-	return n;
-}
-
-/* The decisions without those that only go on: neighbours of one actor become one. */
-static u32 merge(struct x_decision *d, u32 nr)
-{
-	u32 n = 0;
-
-	for (u32 i = 0; i < nr; i++) {
-		if (n && d[n - 1].actor == d[i].actor && !d[i].is_choice && !d[n - 1].is_choice)
-			d[n - 1].point = d[i].point;
-		else
-			d[n++] = d[i];
-	}
-	return n;
-}
-
 bool path_finish(struct path *path, bool race)
 {
 	char message[sizeof(x.message)];
@@ -191,8 +168,6 @@ bool path_finish(struct path *path, bool race)
 		memcpy(x.message, message, sizeof(message));
 		return false;
 	}
-	(void)merge;
-	(void)switches;
 	path->nr = used;
 	return true;
 }
