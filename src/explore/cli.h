@@ -82,6 +82,8 @@ const char *cli_verdict_word(const struct cli_row *row);
 char *cli_verdict(const struct cli_row *row, const struct cli_options *o, char *buf, size_t n);
 void cli_table(const struct cli_run *c);
 void cli_list(const struct cli_options *o);
+/* The switches each of which brings the scenario's bug back on that kind of machine. */
+u64 cli_off_of(const struct scenario *s, u32 kind);
 bool cli_colours(FILE *f);
 /* "a, b, c" of the switches in a mask; "" for none. */
 char *cli_switches(u64 mask, char *buf, size_t n);
@@ -113,6 +115,8 @@ void cli_view_make(struct cli_view *v, const struct x_trace *t);
 void cli_view_free(struct cli_view *v);
 /* What the step does, in words; malloc'ed. */
 char *cli_step_text(const struct x_trace *t, u32 step);
+/* What a step makes of a watched value, as short as it can be told: "refs 1 -> 2, +locked". */
+char *cli_change_text(const struct x_trace *t, u32 step, u32 watch, char *buf, size_t n);
 
 /* ---- cli_print.c ---- */
 

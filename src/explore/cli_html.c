@@ -1,11 +1,67 @@
-/* cli_html.c - a trace as one page that needs nothing else. */
+/* cli_html.c - a trace as one page that needs nothing else: the page of page/ with its data. */
 #include "explore/cli.h"
+#include "explore/page.h"
 
 #include <errno.h>
 #include <string.h>
 
+static const char *const kind_text[NR_SCENARIO_KINDS] = {
+	[ON_HW] = "Frames anywhere; the hardware's walk sets accessed and dirty bits.",
+	[ON_SW] = "Frames anywhere; the core keeps accessed and dirty bits, by faults.",
+	[ON_HOME] = "A page's frame is the memory at its own address, as on the host machine.",
+};
+
+static void text(FILE *f, const char *key, const char *value)
+{
+	fprintf(f, "\"%s\": ", key);
+	cli_json_string(f, value);
+	fputs(",\n", f);
+}
+
+static void write_data(FILE *f, const struct cli_row *row)
+{
+	const char *comma = "";
+
+	fputs("{", f);
+	text(f, "scenario", row->scenario->name);
+	text(f, "title", row->scenario->title);
+	text(f, "picture", row->scenario->picture ? row->scenario->picture : "");
+	text(f, "kind", scenario_kind_name[row->kind]);
+	text(f, "kind_text", kind_text[row->kind]);
+	text(f, "words",
+	     row->full ?
+		     "Nothing is composed: locks and objects as the product has them." :
+		     "A lock is taken in one step, when it is free; freed objects are never used "
+		     "again.");
+	fputs("\"off\": [", f);
+	for (u32 m = 0; m < NR_MECHANISMS; m++) {
+		if (!(row->off & BIT(m)))
+			continue;
+		fprintf(f, "%s{", comma);
+		text(f, "name", mechanism_info[m].name);
+		text(f, "commit", mechanism_info[m].commit);
+		fputs("\"text\": ", f);
+		cli_json_string(f, mechanism_info[m].text);
+		fputs("}", f);
+		comma = ", ";
+	}
+	fputs("],\n\"trace\": ", f);
+	cli_json_trace(f, row);
+	fputs("}", f);
+}
+
 int cli_html(const char *path, const struct cli_row *row)
 {
-	(void)row;
-	return cli_error("--html '%s': %s", path, strerror(ENOSYS));
+	FILE *f = fopen(path, "we");
+	bool bad;
+
+	if (!f)
+		return cli_error("--html '%s': %s", path, strerror(errno));
+	fputs(cli_page_before, f);
+	write_data(f, row);
+	fputs(cli_page_after, f);
+	bad = ferror(f);
+	if (fclose(f) || bad)
+		return cli_error("--html '%s': %s", path, strerror(errno));
+	return 0;
 }

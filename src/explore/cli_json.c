@@ -88,7 +88,7 @@ static void step(FILE *f, const struct cli_view *v, u32 i)
 {
 	const struct x_trace_step *s = &v->t->step[i];
 	const struct cli_shown *sh = &v->shown[i];
-	char *text = cli_step_text(v->t, i);
+	char *text = cli_step_text(v->t, i), change[512];
 	const char *comma = "";
 
 	fprintf(f, "%s\n  {\"n\": %u, \"actor\": %u, \"column\": %u", i ? "," : "", i + 1, s->actor,
@@ -98,6 +98,8 @@ static void step(FILE *f, const struct cli_view *v, u32 i)
 	pair(f, ", ", "where", s->where);
 	if (s->is_choice)
 		fprintf(f, ", \"choice\": %u", s->choice);
+	fprintf(f, ", \"object\": %llu, \"decision\": %s", (unsigned long long)s->obj,
+		s->decision ? "true" : "false");
 	fprintf(f, ", \"dull\": %s, \"preempts\": %s, \"notes\": [", sh->dull ? "true" : "false",
 		s->preempts ? "true" : "false");
 	for (u32 k = 0; k < s->nr_notes; k++) {
@@ -110,6 +112,7 @@ static void step(FILE *f, const struct cli_view *v, u32 i)
 			continue;
 		fprintf(f, "%s{\"watch\": %u, ", comma, w);
 		pair(f, "", "value", s->watch[w]);
+		pair(f, ", ", "text", cli_change_text(v->t, i, w, change, sizeof(change)));
 		fprintf(f, "}");
 		comma = ", ";
 	}
@@ -199,14 +202,15 @@ void cli_json_list(FILE *f, const struct cli_options *o)
 		pair(f, "", "name", s->name);
 		pair(f, ", ", "title", s->title);
 		pair(f, ", ", "picture", s->picture ? s->picture : "");
-		switches(f, "off", s->off);
 		composed(f, s, o->full);
 		fprintf(f, ", \"kinds\": [");
 		comma = "";
 		for (u32 k = 0; k < NR_SCENARIO_KINDS; k++) {
 			if (!(s->kinds & BIT(k)))
 				continue;
-			fprintf(f, "%s\"%s\"", comma, scenario_kind_name[k]);
+			fprintf(f, "%s{\"kind\": \"%s\"", comma, scenario_kind_name[k]);
+			switches(f, "off", cli_off_of(s, k));
+			fprintf(f, "}");
 			comma = ", ";
 		}
 		fprintf(f, "]}");

@@ -13,22 +13,24 @@ int quire_explore_main(int argc, char **argv);
 
 /* ---- which rows ---- */
 
-static bool wanted(const struct cli_options *o, const struct scenario *s)
+static bool wanted(const struct cli_options *o, const struct scenario *s, u32 kind)
 {
+	if (!(s->kinds & BIT(kind)) || (o->kinds && !(o->kinds & BIT(kind))))
+		return false;
 	for (u32 i = 0; i < o->nr_scenarios; i++)
 		if (o->scenario[i] == s)
 			return true;
-	return !o->nr_scenarios && (!o->off || (s->off & o->off));
+	return !o->nr_scenarios && (!o->off || (cli_off_of(s, kind) & o->off));
 }
 
 /* The rows in the order of --list. 0, or a status after a message. */
 static int plan(const struct cli_options *o, struct cli_run *c)
 {
 	for (const struct scenario *s = scenario_first(); s; s = scenario_next(s)) {
-		for (u32 k = 0; k < NR_SCENARIO_KINDS && wanted(o, s); k++) {
+		for (u32 k = 0; k < NR_SCENARIO_KINDS; k++) {
 			struct cli_row *row;
 
-			if (!(s->kinds & BIT(k)) || (o->kinds && !(o->kinds & BIT(k))))
+			if (!wanted(o, s, k))
 				continue;
 			c->row = realloc(c->row, (c->nr + 1) * sizeof(*c->row));
 			if (!c->row)

@@ -39,17 +39,19 @@ static void cell_line(struct cell *c)
 	c->rest += strspn(c->rest, " ");
 }
 
-/* The changes of a step, or with `start` everything before the first. */
-static void state_text(const struct x_trace *t, const struct x_trace_step *s, char *buf)
+/* What the step changes. */
+static void state_text(const struct x_trace *t, u32 step, char *buf)
 {
+	char change[512];
 	size_t at = 0;
 
 	buf[0] = 0;
 	for (u32 w = 0; w < t->nr_watches && at < TEXT_MAX; w++) {
-		if (!s->watch[w])
+		if (!t->step[step].watch[w])
 			continue;
 		at += (size_t)snprintf(buf + at, TEXT_MAX - at, "%s%s %s: %s", at ? "; " : "",
-				       t->watch[w].group, t->watch[w].name, s->watch[w]);
+				       t->watch[w].group, t->watch[w].name,
+				       cli_change_text(t, step, w, change, sizeof(change)));
 	}
 }
 
@@ -84,7 +86,7 @@ static void print_step(const struct cli_view *v, const struct cli_shown *sh, u32
 
 	if (asprintf(&words, "%s%s", irq ? "irq: " : "", text) < 0)
 		exit(CLI_UNFINISHED);
-	state_text(v->t, s, state);
+	state_text(v->t, sh->step, state);
 	cells[0] = (struct cell){ words, width };
 	cells[1] = (struct cell){ state, STATE_WIDTH };
 	while (*cells[0].rest || *cells[1].rest || !line) {

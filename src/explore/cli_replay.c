@@ -229,13 +229,19 @@ bool cli_replay_row(struct cli_row *row)
 		row->r.verdict = X_DIVERGED;
 		snprintf(row->r.message, sizeof(row->r.message), "%s", again.message);
 	}
-	row->r.depth = row->trace ? row->trace->nr_steps : 0;
+	if (!row->r.depth)
+		row->r.depth = row->r.nr_decisions;
 	x_result_free(&again);
 	return same;
 }
 
 bool cli_sample_row(struct cli_row *row)
 {
-	(void)row;
-	return false;
+	struct scenario_run run;
+	struct x_program p = cli_program(row, &run);
+	struct x_result r = { 0 };
+
+	x_sample(&p, &r, &row->trace);
+	x_result_free(&r);
+	return row->trace;
 }

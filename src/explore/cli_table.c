@@ -126,7 +126,7 @@ static void print_sums(const struct cli_run *c)
 	       c->nr, c->nr == 1 ? "" : "s", exhausted, bad, bad == 1 ? "" : "s", open, c->seconds,
 	       min(c->o->jobs, c->nr), min(c->o->jobs, c->nr) == 1 ? "" : "es");
 	if (worked > 0)
-		printf("; per core %.2f M steps/s, %.2f M new states/s", steps / worked / 1e6,
+		printf(";\nper core %.2f M steps/s, %.2f M new states/s", steps / worked / 1e6,
 		       states / worked / 1e6);
 	printf("\n");
 }
@@ -200,6 +200,25 @@ void cli_table(const struct cli_run *c)
 
 /* ---- the list ---- */
 
+u64 cli_off_of(const struct scenario *s, u32 kind)
+{
+	if (!(s->kinds & BIT(kind)))
+		return 0;
+	return kind == ON_HOME ? s->off_home : s->off;
+}
+
+static void list_switches(const struct scenario *s)
+{
+	u64 off = s->kinds & (BIT(ON_HW) | BIT(ON_SW)) ? s->off : 0;
+	u64 home = cli_off_of(s, ON_HOME);
+	char names[600];
+
+	if (off)
+		printf("      off: %s\n", cli_switches(off, names, sizeof(names)));
+	if (home && home != off)
+		printf("      off, on home: %s\n", cli_switches(home, names, sizeof(names)));
+}
+
 static void list_kinds(const struct scenario *s)
 {
 	bool any = false;
@@ -216,7 +235,6 @@ void cli_list(const struct cli_options *o)
 {
 	bool colour = cli_colours(stdout);
 	const char *bold = colour ? BOLD : "", *plain = colour ? PLAIN : "";
-	char off[600];
 
 	if (o->json) {
 		cli_json_list(stdout, o);
@@ -227,8 +245,7 @@ void cli_list(const struct cli_options *o)
 		printf("  %s%s%s (", bold, s->name, plain);
 		list_kinds(s);
 		printf(") %s\n", s->title);
-		if (s->off)
-			printf("      off: %s\n", cli_switches(s->off, off, sizeof(off)));
+		list_switches(s);
 	}
 	printf("mechanisms\n");
 	for (u32 m = 0; m < NR_MECHANISMS; m++)

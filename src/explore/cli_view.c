@@ -45,16 +45,40 @@ static bool telling_lock(const char *what)
 	return false;
 }
 
-static bool is_dull(const struct x_trace *t, u32 i)
+/* It says something by itself: a note, a choice, a watched change, the end. */
+static bool speaks(const struct x_trace *t, u32 i)
 {
 	const struct x_trace_step *s = &t->step[i];
 
-	if (s->nr_notes || s->is_choice || telling_lock(s->what) || i + 1 == t->nr_steps)
-		return false;
+	if (s->nr_notes || s->is_choice || i + 1 == t->nr_steps)
+		return true;
 	for (u32 w = 0; w < t->nr_watches; w++)
 		if (s->watch[w])
+			return true;
+	return false;
+}
+
+/* Something happens while the lock taken in step i is held: its holder speaks or is interrupted. */
+static bool matters(const struct x_trace *t, u32 i)
+{
+	const struct x_trace_step *s = &t->step[i];
+
+	if (!telling_lock(s->what))
+		return false;
+	for (u32 k = i + 1; k < t->nr_steps; k++) {
+		const struct x_trace_step *o = &t->step[k];
+
+		if (o->actor != s->actor || speaks(t, k))
+			return true;
+		if (o->obj == s->obj && !strncmp(o->what, "unlock ", 7))
 			return false;
+	}
 	return true;
+}
+
+static bool is_dull(const struct x_trace *t, u32 i)
+{
+	return !speaks(t, i) && !matters(t, i);
 }
 
 /* ---- columns ---- */
@@ -142,6 +166,12 @@ void cli_view_free(struct cli_view *v)
 	free(v->shown);
 }
 
+/* An access of base/atomic.h: the bytes tell less than the function that it is in. */
+static bool is_plain_access(const char *what)
+{
+	return strstr(what, " bytes at 0x");
+}
+
 char *cli_step_text(const struct x_trace *t, u32 step)
 {
 	const struct x_trace_step *s = &t->step[step];
@@ -155,12 +185,105 @@ char *cli_step_text(const struct x_trace *t, u32 step)
 		strcat(text, i ? "; " : "");
 		strcat(text, s->note[i]);
 	}
-	if (!s->nr_notes) {
-		strcat(text, s->what);
-		if (*s->where && strncmp(s->what, "lock ", 5)) {
-			strcat(text, ", in ");
-			strcat(text, s->where);
-		}
-	}
+	if (s->nr_notes)
+		return text;
+	if (*s->where && is_plain_access(s->what))
+		sprintf(text, "%s()", s->where);
+	else if (*s->where && strncmp(s->what, "lock ", 5))
+		sprintf(text, "%s, in %s()", s->what, s->where);
+	else
+		strcpy(text, s->what);
 	return text;
+}
+
+/* ---- changes ---- */
+
+#define MAX_PIECES 24u
+#define PIECE_MAX  80u
+
+/* "refs 1, mapped 1, lru; 0x7" in its pieces. */
+struct pieces {
+	u32 n;
+	char piece[MAX_PIECES][PIECE_MAX];
+};
+
+static void split(struct pieces *p, const char *value)
+{
+	p->n = 0;
+	while (*value && p->n < MAX_PIECES) {
+		size_t len = strcspn(value, ",;");
+
+		snprintf(p->piece[p->n++], PIECE_MAX, "%.*s", (int)len, value);
+		value += len;
+		value += strspn(value, ",; ");
+	}
+}
+
+/* The same thing with another number: equal first words, or numbers both. */
+static bool same_subject(const char *a, const char *b)
+{
+	size_t n = strcspn(a, " ");
+
+	if (a[0] == '0' && b[0] == '0')
+		return true;
+	return a[n] && strcspn(b, " ") == n && !strncmp(a, b, n);
+}
+
+static const char *find_piece(const struct pieces *p, const char *text, bool subject)
+{
+	for (u32 i = 0; i < p->n; i++)
+		if (subject ? same_subject(p->piece[i], text) : !strcmp(p->piece[i], text))
+			return p->piece[i];
+	return NULL;
+}
+
+static const char *number_of(const char *piece)
+{
+	return piece[strcspn(piece, " ")] ? piece + strcspn(piece, " ") + 1 : piece;
+}
+
+static const char *value_before(const struct x_trace *t, u32 step, u32 watch)
+{
+	while (step--)
+		if (t->step[step].watch[watch])
+			return t->step[step].watch[watch];
+	return t->watch[watch].start;
+}
+
+static void difference(const char *was, const char *now, char *buf, size_t n)
+{
+	struct pieces a, b;
+	size_t at = 0;
+
+	split(&a, was);
+	split(&b, now);
+	buf[0] = 0;
+	for (u32 i = 0; i < b.n && at < n; i++) {
+		const char *old = find_piece(&a, b.piece[i], true);
+
+		if (find_piece(&a, b.piece[i], false))
+			continue;
+		if (old)
+			at += (size_t)snprintf(buf + at, n - at, "%s%s -> %s", at ? ", " : "", old,
+					       number_of(b.piece[i]));
+		else
+			at += (size_t)snprintf(buf + at, n - at, "%s+%s", at ? ", " : "",
+					       b.piece[i]);
+	}
+	for (u32 i = 0; i < a.n && at < n; i++)
+		if (!find_piece(&b, a.piece[i], false) && !find_piece(&b, a.piece[i], true))
+			at += (size_t)snprintf(buf + at, n - at, "%s-%s", at ? ", " : "",
+					       a.piece[i]);
+}
+
+char *cli_change_text(const struct x_trace *t, u32 step, u32 watch, char *buf, size_t n)
+{
+	const char *now = t->step[step].watch[watch];
+	const char *was = value_before(t, step, watch);
+
+	if (strpbrk(was, ",;") && strpbrk(now, ",;"))
+		difference(was, now, buf, n);
+	else
+		snprintf(buf, n, "%s -> %s", was, now);
+	return buf;
 }
