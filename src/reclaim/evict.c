@@ -97,13 +97,9 @@ static bool split_partial(struct evict *ev, struct folio *f)
 	return true;
 }
 
-static void unmap_and_flush(struct evict *ev)
+/* After step 2: what is to be written, and what only to be dropped. */
+static void settle_unmapped(struct evict *ev)
 {
-	struct tlb_batch batch;
-
-	tlb_batch_init(&batch);
-	rmap_unmap_folios(ev->q, ev->folio, ev->n, 0, &batch, ev->done);
-	tlb_batch_flush(&batch);
 	for (u32 i = 0; i < ev->n; i++) {
 		struct folio *f = ev->folio[i];
 
@@ -143,6 +139,20 @@ static void write_dirty(struct evict *ev)
 	for (u32 k = 0; k < n; k++)
 		if (err[k])
 			ev->done[where[k]] = false;
+}
+
+static void unmap_and_flush(struct evict *ev)
+{
+	struct tlb_batch batch;
+
+	tlb_batch_init(&batch);
+	rmap_unmap_folios(ev->q, ev->folio, ev->n, 0, &batch, ev->done);
+	if (!mech_on(ev->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
+		settle_unmapped(ev);
+		write_dirty(ev);
+	}
+	tlb_batch_flush(&batch);
+	settle_unmapped(ev);
 }
 
 /* Steps 5: out of the cache and frozen, or kept. */

@@ -38,7 +38,8 @@ static void run_close(struct round *r)
 
 	if (r->run_start == r->run_end)
 		return;
-	if (!mech_on(r->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
+	/* Elsewhere reclaim flushes the batch, too late (evict.c). */
+	if (r->home && !mech_on(r->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
 		r->run_start = r->run_end = 0;
 		return;
 	}
