@@ -222,6 +222,7 @@ static void violation(struct search *s)
 		path_minimize(s);
 	r->verdict = path_finish(&s->path, r->race) ? X_VIOLATION : X_DIVERGED;
 	snprintf(r->message, sizeof(r->message), "%s", x.message);
+	r->depth = s->path.nr;
 	r->decision = s->path.d;
 	r->nr_decisions = s->path.nr;
 	s->path.d = NULL;
@@ -237,7 +238,8 @@ static void explore_passes(struct search *s)
 {
 	struct x_result *r = s->r;
 
-	if (s->o->engine != X_RANDOM && s->o->engine != X_PCT && !search_random(s, WARM_UP_RUNS)) {
+	if (s->o->engine != X_RANDOM && s->o->engine != X_PCT && !s->o->no_samples &&
+	    !search_random(s, WARM_UP_RUNS)) {
 		violation(s);
 		return;
 	}

@@ -55,6 +55,7 @@ struct x_options {
 	bool no_forget;     /* actors' pasts are never replaced by their stacks: for comparisons */
 	bool no_races;      /* without the detector of races of plain accesses */
 	bool verify;        /* random, pct: compare all of memory after each step (slow) */
+	bool no_samples;    /* no sampled runs before the search (races go unnoticed then) */
 	bool no_minimize;   /* keep a counterexample as it was found */
 	void (*progress)(void *ctx, const char *phase, u64 states, u64 steps, double seconds);
 	void *ctx;

@@ -89,6 +89,7 @@ struct node {
 	u16 todo; /* actors, or at a choice: choices left */
 	u8 mover;
 	bool is_choice;
+	bool starts; /* the mover began there */
 	u16 choice;
 	int8_t prev; /* who ran last, agents apart; -1: nobody */
 	u8 preempted;
@@ -143,7 +144,7 @@ static void count_preemption(struct node *to, const struct node *n, u16 enabled_
 {
 	to->prev = n->prev;
 	to->preempted = n->preempted;
-	if (n->is_choice || is_agent(n->mover))
+	if (n->is_choice || n->starts || is_agent(n->mover))
 		return;
 	if (n->prev >= 0 && n->prev != n->mover && (enabled_before & BIT(n->prev)))
 		to->preempted++;
@@ -248,6 +249,7 @@ static enum entered enter(struct search *s, struct node *n, u32 last)
 /* The next alternative at n; the one that ran last comes first, so runs switch rarely. */
 static void pick(struct node *n, u32 last)
 {
+	n->starts = false;
 	if (n->is_choice) {
 		x.choice = n->choice = (u16)(x.actor[n->mover].op.choices - n->todo);
 		n->todo--;
@@ -255,6 +257,7 @@ static void pick(struct node *n, u32 last)
 	}
 	n->mover = last < x.nr && (n->todo & BIT(last)) ? (u8)last : (u8)__builtin_ctz(n->todo);
 	n->todo &= (u16)~BIT(n->mover);
+	n->starts = x.actor[n->mover].op.kind == OP_START;
 }
 
 static void go_back(struct node *n)

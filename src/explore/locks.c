@@ -96,10 +96,10 @@ static void take(u64 addr, u32 size, u64 mask, u64 add, enum base_access kind, u
 			 .pc = pc,
 			 .what = lock_class_name(cls) };
 
-	composed_enter(cls);
 	if (word_of(addr)->flags & W_POISON)
 		mem_touch_poison(addr, "lock");
 	actor_point(&op, learn_access(addr, size, kind, true));
+	composed_enter(cls);
 	put(addr, size, get(addr, size) + add);
 	if (unlikely(x.racing))
 		race_sync(addr, size, true, false);
@@ -154,8 +154,8 @@ static void drop(u64 addr, u32 size, u64 sub, enum base_access kind, u32 cls, u6
 void __wrap_mutex_lock(struct mutex *m)
 {
 	if (!abstracted()) {
-		composed_enter(m->cls);
 		__real_mutex_lock(m);
+		composed_enter(m->cls);
 		return;
 	}
 	lockcheck_acquire(m, m->cls, false, false);
@@ -186,8 +186,8 @@ void __wrap_mutex_unlock(struct mutex *m)
 void __wrap_spin_lock(struct spin *s)
 {
 	if (!abstracted()) {
-		composed_enter(s->cls);
 		__real_spin_lock(s);
+		composed_enter(s->cls);
 		return;
 	}
 	lockcheck_acquire(s, s->cls, false, false);
@@ -197,8 +197,8 @@ void __wrap_spin_lock(struct spin *s)
 void __wrap_spin_lock_nested(struct spin *s)
 {
 	if (!abstracted()) {
-		composed_enter(s->cls);
 		__real_spin_lock_nested(s);
+		composed_enter(s->cls);
 		return;
 	}
 	lockcheck_acquire(s, s->cls, false, true);
