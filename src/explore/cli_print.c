@@ -28,7 +28,7 @@ static void cell_line(struct cell *c)
 	if (n > c->width) {
 		cut = c->width;
 		for (u32 i = c->width; i > c->width / 3; i--) {
-			if (c->rest[i] == ' ') {
+			if (c->rest[i] == ' ' || c->rest[i - 1] == '-') {
 				cut = i;
 				break;
 			}

@@ -190,7 +190,7 @@ char *cli_step_text(const struct x_trace *t, u32 step)
 	if (*s->where && is_plain_access(s->what))
 		sprintf(text, "%s()", s->where);
 	else if (*s->where && strncmp(s->what, "lock ", 5))
-		sprintf(text, "%s, in %s()", s->what, s->where);
+		sprintf(text, "%s in %s()", s->what, s->where);
 	else
 		strcpy(text, s->what);
 	return text;

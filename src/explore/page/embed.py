@@ -12,7 +12,8 @@ def array(name, text):
     data = text.encode() + b"\0"
     rows = []
     for at in range(0, len(data), 20):
-        rows.append("\t" + ",".join(str(byte - (byte & 128) * 2) for byte in data[at:at + 20]) + ",")
+        row = [str(byte - (byte & 128) * 2) for byte in data[at:at + 20]]
+        rows.append("\t" + ",".join(row) + ",")
     return "const char %s[] = {\n%s\n};\n" % (name, "\n".join(rows))
 
 
