@@ -18,9 +18,28 @@ static void text(FILE *f, const char *key, const char *value)
 	fputs(",\n", f);
 }
 
+/* What is one step here that is several in the product. */
+static const char *words_of(const struct cli_row *row, char *buf, size_t n)
+{
+	const struct scenario *s = row->scenario;
+	size_t at;
+
+	if (row->full)
+		return "Nothing is composed: locks and objects as the product has them.";
+	at = (size_t)snprintf(buf, n,
+			      "A lock is taken in one step, when it is free; freed objects are "
+			      "never used again.");
+	for (u32 i = 0; i < s->nr_composed && at < n; i++)
+		at += (size_t)snprintf(buf + at, n - at, "%s%s",
+				       i ? ", " : " Critical sections that are one step: ",
+				       lock_class_name((enum lock_class)s->composed[i]));
+	return buf;
+}
+
 static void write_data(FILE *f, const struct cli_row *row)
 {
 	const char *comma = "";
+	char words[600];
 
 	fputs("{", f);
 	text(f, "scenario", row->scenario->name);
@@ -28,11 +47,7 @@ static void write_data(FILE *f, const struct cli_row *row)
 	text(f, "picture", row->scenario->picture ? row->scenario->picture : "");
 	text(f, "kind", scenario_kind_name[row->kind]);
 	text(f, "kind_text", kind_text[row->kind]);
-	text(f, "words",
-	     row->full ?
-		     "Nothing is composed: locks and objects as the product has them." :
-		     "A lock is taken in one step, when it is free; freed objects are never used "
-		     "again.");
+	text(f, "words", words_of(row, words, sizeof(words)));
 	fputs("\"off\": [", f);
 	for (u32 m = 0; m < NR_MECHANISMS; m++) {
 		if (!(row->off & BIT(m)))

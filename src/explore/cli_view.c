@@ -172,6 +172,16 @@ static bool is_plain_access(const char *what)
 	return strstr(what, " bytes at 0x");
 }
 
+/* Without blanks at the end: a lock may have no name. */
+static int words_length(const char *what)
+{
+	size_t n = strlen(what);
+
+	while (n && what[n - 1] == ' ')
+		n--;
+	return (int)n;
+}
+
 char *cli_step_text(const struct x_trace *t, u32 step)
 {
 	const struct x_trace_step *s = &t->step[step];
@@ -190,7 +200,7 @@ char *cli_step_text(const struct x_trace *t, u32 step)
 	if (*s->where && is_plain_access(s->what))
 		sprintf(text, "%s()", s->where);
 	else if (*s->where && strncmp(s->what, "lock ", 5))
-		sprintf(text, "%s in %s()", s->what, s->where);
+		sprintf(text, "%.*s in %s()", words_length(s->what), s->what, s->where);
 	else
 		strcpy(text, s->what);
 	return text;

@@ -35,12 +35,12 @@ function drawHead() {
 	for (const m of data.off) {
 		const d = make("div", "switch");
 		d.append("switched off: ", make("b", "", m.name), ". Without it: " + m.text + "."
-			+ (m.commit !== "-" ? " Linux " + m.commit + "." : ""));
+			+ (m.commit !== "-" ? " Linux commit " + m.commit + "." : ""));
 		head.append(d);
 	}
 	const good = !trace.message;
 	head.append(make("div", "verdict" + (good ? " good" : ""),
-		good ? "One run of many; nothing is violated in it." : trace.message));
+		good ? "One run of many; nothing is violated in it." : "VIOLATION: " + trace.message));
 	document.title = data.scenario + " - quire explore";
 	if (!data.picture) return;
 	const box = make("div", "picture");
@@ -58,7 +58,6 @@ function stepCard(s) {
 	if (s.dull) card.classList.add("dull");
 	if (actor.agent) card.classList.add("agent");
 	if (s.choice !== undefined) card.classList.add("choice");
-	if (s.preempts) card.classList.add("preempts");
 	if (actor.agent && actor.name.endsWith("irq")) card.append(make("span", "tag", "IRQ"));
 	if (s.choice !== undefined) card.append(make("span", "tag", "CHOICE"));
 	if (s.notes.length) {
@@ -89,7 +88,7 @@ function drawLanes() {
 	const box = $("lanes"), grid = make("div");
 	box.textContent = "";
 	grid.id = "grid";
-	grid.style.gridTemplateColumns = "34px repeat(" + columns.length + ", minmax(150px, 1.25fr)) minmax(150px, 1fr)";
+	grid.style.gridTemplateColumns = "30px repeat(" + columns.length + ", minmax(150px, 1.25fr)) minmax(150px, 1fr)";
 	grid.append(make("div"));
 	columns.forEach((c, i) => {
 		const h = make("div", "lane-head", c.title);
