@@ -1,4 +1,4 @@
-/* One folio of four pages: parts of it go and come back while reclaim takes it. */
+/* One folio of two pages: one of them goes, and comes back, while reclaim takes the folio. */
 #include "explore/scenario.h"
 
 enum { FREED, DROPPED, STORED, STORED2 };
@@ -13,6 +13,22 @@ static void dropper(struct env *e)
 	e->r[DROPPED] = 1 + (u64)-do_advise(e, AT(1), 1, ADVISE_DONTNEED);
 }
 
+static void unmapper(struct env *e)
+{
+	e->r[DROPPED] = 1 + (u64)-do_unmap(e, AT(1), 1);
+}
+
+static void mover(struct env *e)
+{
+	e->r[DROPPED] = 1 + (u64)-do_remap(e, AT(1), 1, AT(9));
+}
+
+/* To where page 1 of the folio was: its frame is the folio's still. */
+static void mover_here(struct env *e)
+{
+	e->r[DROPPED] = 1 + (u64)-do_remap(e, AT(9), 1, AT(1));
+}
+
 static void user(struct env *e)
 {
 	e->r[STORED] = 1 + (u64)-user_store(e, AT(1), 9);
@@ -25,11 +41,11 @@ static void user_too(struct env *e)
 
 static void fill(struct env *e)
 {
-	area(e, AT(0), 4, RW);
-	for (u32 i = 0; i < 4; i++)
+	area(e, AT(0), 2, RW);
+	for (u32 i = 0; i < 2; i++)
 		prepare_store(e, 1, AT(i), 10 + i);
 	e->folio = folio_at(e, AT(0));
-	must(e->folio->order == 2, "set-up: four pages are not one folio");
+	must(e->folio->order == 1, "set-up: two pages are not one folio");
 	lru_drain_all(e->q);
 }
 
@@ -48,6 +64,36 @@ static void setup_drop(struct env *e)
 	prepare(e);
 	actor(e, "reclaim", 0, reclaim);
 	actor(e, "madvise", 2, dropper);
+}
+
+static void setup_unmap(struct env *e)
+{
+	fill(e);
+	prepare(e);
+	actor(e, "reclaim", 0, reclaim);
+	actor(e, "munmap", 2, unmapper);
+}
+
+static void setup_move(struct env *e)
+{
+	fill(e);
+	prepare(e);
+	watch_page(e, AT(9));
+	actor(e, "reclaim", 0, reclaim);
+	actor(e, "mremap", 2, mover);
+}
+
+static void setup_move_here(struct env *e)
+{
+	fill(e);
+	must(!do_unmap(e, AT(1), 1), "set-up: unmap");
+	area(e, AT(9), 1, RW);
+	prepare_store(e, 1, AT(9), 9);
+	lru_drain_all(e->q);
+	prepare(e);
+	watch_page(e, AT(9));
+	actor(e, "reclaim", 0, reclaim);
+	actor(e, "mremap", 2, mover_here);
 }
 
 /* Page 1 has gone already; its frame is the folio's still. */
@@ -72,10 +118,9 @@ static void setup_touch_two(struct env *e)
 	actor(e, "user 2", 2, user_too);
 }
 
-static void others_hold(struct env *e)
+static void other_holds(struct env *e)
 {
-	for (u32 i = 0; i < 4; i++)
-		must(i == 1 || contents(e, AT(i)) == 10 + i, "page %u has lost its contents", i);
+	must(contents(e, AT(0)) == 10, "page 0 has lost its contents");
 }
 
 static void end_drop(struct env *e)
@@ -83,7 +128,32 @@ static void end_drop(struct env *e)
 	must(e->r[DROPPED] == 1, "madvise failed");
 	must(contents(e, AT(1)) == 0, "the page was to be dropped: %llu is read",
 	     (unsigned long long)contents(e, AT(1)));
-	others_hold(e);
+	other_holds(e);
+}
+
+static void end_unmap(struct env *e)
+{
+	must(e->r[DROPPED] == 1, "munmap failed");
+	must(access_result(e, AT(1), false) == -EFAULT, "the page is still there");
+	other_holds(e);
+}
+
+static void end_move(struct env *e)
+{
+	must(e->r[DROPPED] == 1, "mremap failed");
+	must(access_result(e, AT(1), false) == -EFAULT, "the page is still there");
+	must(contents(e, AT(9)) == 11, "the moved page has lost its contents: %llu is read",
+	     (unsigned long long)contents(e, AT(9)));
+	other_holds(e);
+}
+
+static void end_move_here(struct env *e)
+{
+	must(e->r[DROPPED] == 1, "mremap failed");
+	must(access_result(e, AT(9), false) == -EFAULT, "the page is still there");
+	must(contents(e, AT(1)) == 9, "the moved page has lost its contents: %llu is read",
+	     (unsigned long long)contents(e, AT(1)));
+	other_holds(e);
 }
 
 static void end_touch(struct env *e)
@@ -91,7 +161,7 @@ static void end_touch(struct env *e)
 	must(e->r[STORED] == 1, "the store ended in error %d", (int)e->r[STORED] - 1);
 	must(contents(e, AT(1)) == 9, "the store is lost: %llu is read",
 	     (unsigned long long)contents(e, AT(1)));
-	others_hold(e);
+	other_holds(e);
 }
 
 static void end_touch_two(struct env *e)
@@ -109,7 +179,7 @@ SCENARIO(large_drop) = {
 	.name = "large_drop",
 	.title = "reclaim of a large folio of which a page is dropped meanwhile",
 	.picture = "  CPU0: reclaim                 CPU2: madvise(DONTNEED) of page 1\n"
-		   "  unmaps pages 0 to 3\n"
+		   "  unmaps pages 0 and 1\n"
 		   "                                clears the entry of page 1, whatever it is\n"
 		   "  writes out what is still named\n",
 	.kinds = KINDS,
@@ -124,7 +194,7 @@ SCENARIO(large_touch) = {
 	.title = "a dropped page of a large folio is touched again while reclaim splits it",
 	.picture =
 		"  CPU0: reclaim                 CPU1: store to page 1, which was dropped\n"
-		"  splits the folio: pages 0, 2, 3\n"
+		"  splits the folio: page 0 is left\n"
 		"                                home frames: page 1 comes back into the folio,\n"
 		"                                or gets a frame that is free again\n",
 	.kinds = KINDS,
@@ -146,4 +216,51 @@ SCENARIO(large_touch_two) = {
 	.large = true,
 	.setup = setup_touch_two,
 	.end = end_touch_two,
+};
+
+SCENARIO(large_unmap) = {
+	.name = "large_unmap",
+	.title = "reclaim of a large folio of which a page is unmapped meanwhile",
+	.picture = "  CPU0: reclaim                 CPU2: munmap of page 1\n"
+		   "  unmaps pages 0 and 1, area by area\n"
+		   "                                cuts the area, clears the entry of page 1\n"
+		   "  writes out what is still named\n",
+	.kinds = BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(1),
+	.large = true,
+	COMPOSED_SWAP,
+	.setup = setup_unmap,
+	.end = end_unmap,
+};
+
+SCENARIO(large_move) = {
+	.name = "large_move",
+	.title = "reclaim of a large folio of which a page moves away meanwhile",
+	.picture = "  CPU0: reclaim                 CPU2: mremap of page 1\n"
+		   "  unmaps pages 0 and 1, area by area\n"
+		   "                                moves the entry, or (home frames) the bytes\n"
+		   "  writes out what is still named\n",
+	.kinds = KINDS,
+	.units = BIT(1),
+	.large = true,
+	COMPOSED_SWAP,
+	.setup = setup_move,
+	.end = end_move,
+};
+
+SCENARIO(large_move_here) = {
+	.name = "large_move_here",
+	.title = "a page moves to where a page of a large folio was, which reclaim takes",
+	.picture = "  CPU0: reclaim                 CPU2: mremap to the address of page 1\n"
+		   "  unmaps pages 0 and 1\n"
+		   "                                its frame is the folio's still:\n"
+		   "                                the folio takes the bytes\n"
+		   "  writes out what is still named\n",
+	.kinds = BIT(ON_HOME),
+	.units = BIT(1),
+	.large = true,
+	.bound = 3,
+	COMPOSED_SWAP,
+	.setup = setup_move_here,
+	.end = end_move_here,
 };

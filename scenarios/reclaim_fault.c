@@ -25,6 +25,12 @@ static void setup(struct env *e)
 	actor(e, "user", 1, user);
 }
 
+static void setup_fails(struct env *e)
+{
+	setup(e);
+	inject_every(&e->inject, INJECT_STORE_WRITE, 1);
+}
+
 static void end(struct env *e)
 {
 	must(e->r[1] == 1, "the store ended in error %d", (int)e->r[1] - 1);
@@ -46,4 +52,27 @@ SCENARIO(reclaim_fault) = {
 	.off_home = BIT(MECH_REF_FREEZE),
 	.setup = setup,
 	.end = end,
+};
+
+static void end_fails(struct env *e)
+{
+	inject_off(&e->inject, INJECT_STORE_WRITE);
+	end(e);
+	must(!do_advise(e, AT(0), 1, ADVISE_PAGEOUT), "page out");
+	end(e);
+}
+
+SCENARIO(reclaim_fault_fails) = {
+	.name = "reclaim_fault_fails",
+	.title = "reclaim cannot write a page out that a fault is bringing back",
+	.picture = "  CPU0: reclaim                 CPU1: store\n"
+		   "  entry becomes a swap entry\n"
+		   "                                fault: finds the folio, waits for it\n"
+		   "  the store refuses the page: it stays in the cache, dirty\n"
+		   "                                maps it again\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(1),
+	COMPOSED_SWAP,
+	.setup = setup_fails,
+	.end = end_fails,
 };

@@ -31,6 +31,12 @@ static void locker(struct env *e)
 	e->r[OTHER] = 1 + (u64)-do_mlock(e, AT(0), 1);
 }
 
+static void leaver(struct env *e)
+{
+	do_exit(e);
+	e->r[OTHER] = 1;
+}
+
 static void prepare(struct env *e, const char *name, void (*fn)(struct env *e))
 {
 	area(e, AT(0), 1, RW);
@@ -147,4 +153,66 @@ SCENARIO(reclaim_twice) = {
 	.units = BIT(1),
 	.setup = setup_twice,
 	.end = end_twice,
+};
+
+static void setup_drop_fails(struct env *e)
+{
+	setup_drop(e);
+	inject_every(&e->inject, INJECT_STORE_WRITE, 1);
+}
+
+static void end_drop_fails(struct env *e)
+{
+	inject_off(&e->inject, INJECT_STORE_WRITE);
+	end_drop(e);
+}
+
+/* Nothing to watch: what is watched goes. */
+static void setup_exit(struct env *e)
+{
+	area(e, AT(0), 1, RW);
+	prepare_store(e, 1, AT(0), 7);
+	prepare_cold_tlbs(e);
+	e->folio = folio_at(e, AT(0));
+	prepare_aged(e, e->folio);
+	watch_folio(e, e->folio);
+	actor(e, "reclaim", 0, reclaim);
+	actor(e, "exit", 2, leaver);
+}
+
+static void end_exit(struct env *e)
+{
+	must(e->r[OTHER] == 1, "the space has not ended");
+}
+
+SCENARIO(reclaim_drop_fails) = {
+	.name = "reclaim_drop_fails",
+	.title = "reclaim cannot write a page out that is dropped and touched again meanwhile",
+	.picture =
+		"  CPU0: reclaim                 CPU1: madvise(DONTNEED), store\n"
+		"  entry becomes a swap entry\n"
+		"                                clears it (waits for the folio's lock)\n"
+		"  the store refuses the page: back to its list\n"
+		"                                drops what nothing names; touches the page anew\n",
+	.kinds = KINDS,
+	.units = BIT(1),
+	COMPOSED_SWAP,
+	.setup = setup_drop_fails,
+	.end = end_drop_fails,
+};
+
+SCENARIO(reclaim_exit) = {
+	.name = "reclaim_exit",
+	.title = "reclaim of a page of a space that ends meanwhile",
+	.picture = "  CPU0: reclaim                 CPU2: exit\n"
+		   "  notes the space for its flush\n"
+		   "                                unmaps everything\n"
+		   "                                (waits for evictions that know the space)\n"
+		   "  flushes\n"
+		   "                                frees the space\n",
+	.kinds = KINDS,
+	.units = BIT(1),
+	COMPOSED_SWAP,
+	.setup = setup_exit,
+	.end = end_exit,
 };

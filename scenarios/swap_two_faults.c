@@ -52,3 +52,33 @@ SCENARIO(swap_two_faults) = {
 	.setup = setup,
 	.end = end,
 };
+
+/* The first read of the store fails; the page is not lost by that. */
+static void setup_fails(struct env *e)
+{
+	setup(e);
+	inject_at(&e->inject, INJECT_STORE_READ, 1);
+}
+
+static void end_fails(struct env *e)
+{
+	inject_off(&e->inject, INJECT_STORE_READ);
+	for (u32 n = 0; n < 2; n++)
+		must(e->r[n] == 7 || e->r[n] == (u64)-EIO, "CPU%u loads %lld, not 7", n,
+		     (long long)e->r[n]);
+	must(contents(e, AT(0)) == 7, "the page has lost its contents");
+}
+
+SCENARIO(swap_read_fails) = {
+	.name = "swap_read_fails",
+	.title = "two faults on one swapped page, and the first read of it fails",
+	.picture = "  CPU0: load                    CPU1: load\n"
+		   "  reads: an error               waits for the folio\n"
+		   "  gives the folio up\n"
+		   "                                looks again, reads the page\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(0) | BIT(1),
+	COMPOSED_SWAP,
+	.setup = setup_fails,
+	.end = end_fails,
+};

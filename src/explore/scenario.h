@@ -52,6 +52,8 @@ struct scenario {
 	const u32 *composed; /* lock classes whose sections are one step here */
 	u32 nr_composed;
 	u32 flags; /* enum x_program_flags */
+	u32 bound; /* preemptions, where more cannot be exhausted in a minute; 0: as many as it
+		      takes */
 	void (*setup)(struct env *e);
 	void (*step)(struct env *e); /* after each step; NULL: nothing */
 	void (*end)(struct env *e);  /* when all actors have ended, before the usual checks; NULL */
@@ -151,6 +153,8 @@ u64 pinned_load(struct env *e, u32 n);
 /* What a program's threads tell each other. */
 void set_flag(struct env *e, u32 n);
 bool get_flag(struct env *e, u32 n);
+/* The space ends; nobody else may use it. */
+void do_exit(struct env *e);
 void do_rcu_barrier(struct env *e);
 
 /* Checks and set-up only: no steps. */

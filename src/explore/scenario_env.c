@@ -135,7 +135,8 @@ void env_close(struct env *e)
 
 	must(!quire_check_all(q), "the core's invariants do not hold");
 	check_charges(e);
-	space_destroy(q, e->s);
+	if (e->s)
+		space_destroy(q, e->s);
 	must(!quire_check_all(q), "the core's invariants do not hold once the space is gone");
 	must(!cgroup_usage(q, CGROUP_ROOT), "%llu pages are charged though the space is gone",
 	     (unsigned long long)cgroup_usage(q, CGROUP_ROOT));

@@ -256,6 +256,14 @@ bool get_flag(struct env *e, u32 n)
 	return a64_read_acquire(&e->flag[n]);
 }
 
+void do_exit(struct env *e)
+{
+	enter(e);
+	space_destroy(e->q, e->s);
+	e->s = NULL;
+	leave(e, 0);
+}
+
 void do_rcu_barrier(struct env *e)
 {
 	enter(e);
