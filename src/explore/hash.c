@@ -28,7 +28,10 @@ static struct hash128 *table_map(u64 slots)
 	void *p = mmap(NULL, slots * sizeof(struct hash128), PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	madvise(p, slots * sizeof(struct hash128), MADV_HUGEPAGE); /* looked up at random */
+	return p;
 }
 
 static void table_reset(void)

@@ -33,7 +33,6 @@
 /* ---- words ---- */
 
 enum xword_flags {
-	W_POISON = BIT(0),   /* undone with the rest */
 	W_UNHASHED = BIT(1), /* set in set-up only */
 	W_NONLOCK0 = BIT(2), /* low half: touched by other than lock and unlock; sticky */
 	W_NONLOCK1 = BIT(3),
@@ -58,8 +57,8 @@ struct xword {
 };
 
 struct undo {
-	u64 *addr; /* bit 0: the word's flags were changed, not the word */
-	u64 old;
+	u64 *addr; /* bit 0: words from there on were poisoned or made usable, not changed */
+	u64 old;   /* then: bit 0: they were poisoned; above: how many */
 };
 
 struct hash128 {
@@ -166,6 +165,7 @@ struct engine {
 	u16 live; /* actors that are not done */
 	u32 nr;   /* actors */
 	struct xword *words;
+	u8 *poison; /* by word: 1: nobody may touch it */
 	struct undo *log;
 	u64 nr_log, cap_log;
 	u64 events; /* learnt since this pass began (learn.c) */
@@ -221,6 +221,11 @@ static inline bool in_arena(u64 addr)
 static inline struct xword *word_of(u64 addr)
 {
 	return &x.words[(addr - X_BASE) >> 3];
+}
+
+static inline bool is_poisoned(u64 addr)
+{
+	return x.poison[(addr - X_BASE) >> 3];
 }
 
 static inline u64 mix64(u64 v)

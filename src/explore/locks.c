@@ -74,7 +74,7 @@ static void put(u64 addr, u32 size, u64 v)
 {
 	struct xword *w = word_of(addr);
 
-	if (w->flags & W_POISON)
+	if (is_poisoned(addr))
 		mem_touch_poison(addr, "lock");
 	if (!(w->writers & x.me))
 		learn_writer(w);
@@ -96,7 +96,7 @@ static void take(u64 addr, u32 size, u64 mask, u64 add, enum base_access kind, u
 			 .pc = pc,
 			 .what = lock_class_name(cls) };
 
-	if (word_of(addr)->flags & W_POISON)
+	if (is_poisoned(addr))
 		mem_touch_poison(addr, "lock");
 	actor_point(&op, learn_access(addr, size, kind, true));
 	composed_enter(cls);

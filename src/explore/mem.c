@@ -38,6 +38,7 @@ void mem_open(void)
 	for (u32 i = 0; i < X_MAX_ACTORS; i++)
 		mprotect((void *)(X_STACKS + i * X_STACK_BYTES), PAGE_SIZE, PROT_NONE);
 	x.words = map_at(0, X_ARENA_BYTES / 8 * sizeof(struct xword));
+	x.poison = map_at(0, X_ARENA_BYTES / 8);
 }
 
 static void alloc_init(void)
@@ -51,6 +52,7 @@ void mem_reset(void)
 {
 	madvise((void *)X_BASE, X_ARENA_BYTES + X_MAX_ACTORS * X_STACK_BYTES, MADV_DONTNEED);
 	madvise(x.words, X_ARENA_BYTES / 8 * sizeof(struct xword), MADV_DONTNEED);
+	madvise(x.poison, X_ARENA_BYTES / 8, MADV_DONTNEED);
 	memset(copy_end, 0, sizeof(copy_end));
 	x.nr_log = 0;
 	x.stamp = 1;
@@ -95,39 +97,44 @@ void *x_alloc(size_t bytes, size_t align)
 	return (void *)at;
 }
 
-static void flags_set(u64 addr, u64 bytes, bool poison)
+/* All words of a range, in pieces that are alike so far: each is one entry of the log. */
+static void poison_set(u64 addr, u64 bytes, bool poison)
 {
-	u64 end = addr + bytes;
+	u64 i = (addr - X_BASE) >> 3, end = (addr + bytes - X_BASE + 7) >> 3;
 
-	for (addr &= ~7ul; addr < end; addr += 8) {
-		struct xword *w = word_of(addr);
+	while (i < end) {
+		u64 from = i, at = X_BASE + from * 8;
 
-		if (!!(w->flags & W_POISON) == poison)
+		while (i < end && x.poison[i] != poison)
+			i++;
+		if (i == from) {
+			i++;
 			continue;
-		if (x.mode == M_RUN || x.mode == M_CHECK) {
-			if (x.nr_log == x.cap_log)
-				mem_log_grow();
-			x.log[x.nr_log++] = (struct undo){ (u64 *)(addr | 1), w->flags & W_POISON };
 		}
-		w->flags ^= W_POISON;
-		hash_xor(&x.mem, mix128(addr | 1, 1));
+		memset(&x.poison[from], poison, i - from);
+		hash_xor(&x.mem, mix128(at | 1, i - from));
+		if (x.mode == M_SETUP)
+			continue;
+		if (x.nr_log == x.cap_log)
+			mem_log_grow();
+		x.log[x.nr_log++] = (struct undo){ (u64 *)(at | 1), (i - from) << 1 | !poison };
 	}
 }
 
 void x_poison(void *p, size_t bytes)
 {
-	flags_set((u64)p, bytes, true);
+	poison_set((u64)p, bytes, true);
 }
 
 void x_unpoison(void *p, size_t bytes)
 {
-	flags_set((u64)p, bytes, false);
+	poison_set((u64)p, bytes, false);
 }
 
 void x_free(void *p, size_t bytes)
 {
 	for (u64 i = 0; i < bytes; i += 8) {
-		if (word_of((u64)p + i)->flags & W_POISON)
+		if (is_poisoned((u64)p + i))
 			x_fail("freed twice: %zu bytes at %#lx", bytes, (u64)p - X_BASE);
 	}
 	x_poison(p, bytes);
@@ -166,7 +173,7 @@ void mem_write_all(u64 addr, u64 bytes)
 	for (u64 a = addr & ~7ul; a < end; a += 8) {
 		struct xword *w = word_of(a);
 
-		if (unlikely(w->flags & W_POISON))
+		if (unlikely(is_poisoned(a)))
 			mem_touch_poison(a, "write");
 		if (x.me && !(w->writers & x.me))
 			learn_writer(w);
@@ -181,7 +188,7 @@ void mem_read_all(u64 addr, u64 bytes)
 	for (u64 a = addr & ~7ul; a < end; a += 8) {
 		struct xword *w = word_of(a);
 
-		if (unlikely(w->flags & W_POISON))
+		if (unlikely(is_poisoned(a)))
 			mem_touch_poison(a, "read");
 		if (!x.me)
 			continue;
@@ -317,9 +324,7 @@ void mem_undo(u64 log_to)
 		u64 addr = (u64)u->addr;
 
 		if (addr & 1) {
-			struct xword *w = word_of(addr & ~1ul);
-
-			w->flags = (u16)((w->flags & ~W_POISON) | u->old);
+			memset(&x.poison[(addr - X_BASE) >> 3], (int)(u->old & 1), u->old >> 1);
 		} else {
 			*u->addr = u->old;
 		}

@@ -39,7 +39,7 @@ static inline void hook_read(u64 addr, u32 size)
 	if (x.mode < M_RUN || !in_arena(addr))
 		return;
 	w = word_of(addr);
-	if (unlikely(w->flags & W_POISON))
+	if (unlikely(is_poisoned(addr)))
 		mem_touch_poison(addr, "read");
 	if (x.mode != M_RUN)
 		return;
@@ -56,7 +56,7 @@ static inline void hook_write(u64 addr)
 	if (x.mode < M_RUN || !in_arena(addr))
 		return;
 	w = word_of(addr);
-	if (unlikely(w->flags & W_POISON))
+	if (unlikely(is_poisoned(addr)))
 		mem_touch_poison(addr, "write");
 	if (x.mode == M_RUN && unlikely(!(w->writers & x.me)))
 		learn_writer(w);
@@ -274,7 +274,7 @@ static void write_from(u64 dst, const void *src, size_t n, u64 pc)
 		struct xword *w = word_of(a);
 		u64 from = max(a, dst), to = min(a + 8, end);
 
-		if (unlikely(w->flags & W_POISON))
+		if (unlikely(is_poisoned(a)))
 			mem_touch_poison(from, "write");
 		if (x.me && !(w->writers & x.me))
 			learn_writer(w);
