@@ -45,6 +45,7 @@ struct cli_row {
 	enum scenario_kind kind;
 	u64 off;
 	bool full;
+	s32 bound; /* -1: none; as asked for, else the scenario's own */
 	bool done;
 	struct x_result r; /* r.why_not is not used: why */
 	char why[160];     /* NOT_EXHAUSTED, or the worker's end */

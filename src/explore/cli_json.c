@@ -147,6 +147,10 @@ static void json_row(FILE *f, const struct cli_run *c, const struct cli_row *row
 	pair(f, ", ", "kind", scenario_kind_name[row->kind]);
 	switches(f, "off", row->off);
 	composed(f, row->scenario, row->full);
+	if (row->bound >= 0)
+		fprintf(f, ", \"bound\": %d", row->bound);
+	else
+		fprintf(f, ", \"bound\": null");
 	pair(f, ",\n ", "verdict", cli_verdict_word(row));
 	pair(f, ", ", "words", cli_verdict(row, c->o, verdict, sizeof(verdict)));
 	pair(f, ", ", "why", row->why);

@@ -23,6 +23,15 @@ static bool wanted(const struct cli_options *o, const struct scenario *s, u32 ki
 	return !o->nr_scenarios && (!o->off || (cli_off_of(s, kind) & o->off));
 }
 
+/* Who asks for one is given it; else a scenario may have one of its own, for the search of states.
+ */
+static s32 bound_of(const struct cli_options *o, const struct scenario *s)
+{
+	if (o->has_bound || o->x.engine != X_HASH || !s->bound)
+		return o->x.bound;
+	return (s32)s->bound;
+}
+
 /* The rows in the order of --list. 0, or a status after a message. */
 static int plan(const struct cli_options *o, struct cli_run *c)
 {
@@ -41,6 +50,7 @@ static int plan(const struct cli_options *o, struct cli_run *c)
 			row->kind = (enum scenario_kind)k;
 			row->off = o->off;
 			row->full = o->full;
+			row->bound = bound_of(o, s);
 		}
 	}
 	if (!c->nr)
@@ -203,6 +213,7 @@ static int replay(struct cli_run *c)
 		return cli_error("%s", strerror(ENOMEM));
 	c->row = row;
 	c->nr = 1;
+	row->bound = -1;
 	e = cli_load(c->o->replay, row);
 	if (!e && c->o->html)
 		e = check_writable("--html", c->o->html);

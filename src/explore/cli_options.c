@@ -23,7 +23,8 @@ const char cli_usage[] =
 	"  --off MECHANISM   switch one mechanism off (again for more): the historic bug is back\n"
 	"  --kind KIND       only this kind of machine: hw, sw, home\n"
 	"  --engine ENGINE   hash (default), dpor, sleep, random, pct\n"
-	"  --bound N         hash: at most N preemptions; pct: its depth (default 3)\n"
+	"  --bound N         hash: at most N preemptions, or none: no bound (default: none, but\n"
+	"                    for scenarios that have one of their own); pct: its depth (3)\n"
 	"  --seconds N       for each scenario and kind; 0: no limit (default 60)\n"
 	"  --runs N          random, pct: so many runs (default 10000)\n"
 	"  --seed N          random, pct\n"
@@ -142,6 +143,8 @@ static int set_value(struct cli_options *o, const char *name, const char *value)
 		o->save = value;
 	else if (!strcmp(name, "--replay"))
 		o->replay = value;
+	else if (!strcmp(name, "--bound") && !strcmp(value, "none"))
+		o->has_bound = true;
 	else
 		return set_number(o, name, value);
 	return 0;
@@ -196,11 +199,11 @@ static int check(struct cli_options *o)
 
 	if (o->replay)
 		return check_replay(o);
-	if (o->has_bound && (o->x.engine == X_DPOR || o->x.engine == X_SLEEP))
+	if (o->x.bound >= 0 && (o->x.engine == X_DPOR || o->x.engine == X_SLEEP))
 		return cli_error("--bound with --engine %s: what it leaves out under a bound is "
 				 "not known to be safe; use hash",
 				 engine);
-	if (o->has_bound && o->x.engine == X_RANDOM)
+	if (o->x.bound >= 0 && o->x.engine == X_RANDOM)
 		return cli_error("--bound means nothing to --engine random");
 	if ((o->has_seed || o->has_runs) && !samples(o))
 		return cli_error("%s: only for --engine random and pct",
@@ -208,7 +211,7 @@ static int check(struct cli_options *o)
 	if (o->x.engine == X_PCT && !o->has_bound)
 		o->x.bound = DEFAULT_DEPTH;
 	if (o->x.engine == X_PCT && o->x.bound < 1)
-		return cli_error("--bound '0': the depth of pct is 1 or more");
+		return cli_error("--bound: the depth of pct is 1 or more");
 	return 0;
 }
 

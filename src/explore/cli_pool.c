@@ -109,6 +109,7 @@ static void work(const struct cli_run *c, const struct cli_row *row, int fd, boo
 	struct scenario_run run;
 	struct x_program p = cli_program(row, &run);
 
+	o.bound = row->bound;
 	if (progress) {
 		o.progress = report;
 		o.ctx = &rep;

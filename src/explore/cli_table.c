@@ -5,6 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define WIDTH 100
+
 #define BOLD  "\033[1m"
 #define RED   "\033[31m"
 #define GREEN "\033[32m"
@@ -61,9 +63,9 @@ char *cli_verdict(const struct cli_row *row, const struct cli_options *o, char *
 {
 	switch (row->r.verdict) {
 	case X_EXHAUSTED:
-		if (o->x.engine == X_HASH && o->x.bound >= 0)
-			snprintf(buf, n, "exhausted with at most %d preemption%s", o->x.bound,
-				 o->x.bound == 1 ? "" : "s");
+		if (row->bound >= 0)
+			snprintf(buf, n, "exhausted with at most %d preemption%s", row->bound,
+				 row->bound == 1 ? "" : "s");
 		else
 			snprintf(buf, n, "exhausted");
 		break;
@@ -131,52 +133,97 @@ static void print_sums(const struct cli_run *c)
 	printf("\n");
 }
 
-/* "LRU, PCP" of a scenario's composed classes. */
-static void print_composed(const struct scenario *s)
+/* In lines of at most 100 columns. */
+static void print_wrapped(const char *text)
 {
+	while (*text) {
+		size_t n = strlen(text), cut = n;
+
+		if (n > WIDTH) {
+			cut = WIDTH;
+			while (cut && text[cut] != ' ')
+				cut--;
+			cut = cut ? cut : WIDTH;
+		}
+		printf("%.*s\n", (int)cut, text);
+		text += cut;
+		text += strspn(text, " ");
+	}
+}
+
+static bool same_composed(const struct scenario *a, const struct scenario *b)
+{
+	return a->nr_composed == b->nr_composed &&
+	       !memcmp(a->composed, b->composed, a->nr_composed * sizeof(*a->composed));
+}
+
+/* A row whose scenario is named for the first time. */
+static bool is_first(const struct cli_run *c, u32 i)
+{
+	return !i || c->row[i].scenario != c->row[i - 1].scenario;
+}
+
+static void print_group(FILE *f, const struct cli_run *c, u32 first)
+{
+	const struct scenario *s = c->row[first].scenario;
+
+	for (u32 i = 0; i < first; i++)
+		if (c->row[i].scenario->nr_composed && same_composed(c->row[i].scenario, s))
+			return;
+	fprintf(f, " Critical sections that are one step each: ");
 	for (u32 i = 0; i < s->nr_composed; i++)
-		printf("%s%s", i ? ", " : "", lock_class_name((enum lock_class)s->composed[i]));
+		fprintf(f, "%s%s", i ? ", " : "", lock_class_name((enum lock_class)s->composed[i]));
+	fprintf(f, " in");
+	for (u32 i = first; i < c->nr; i++)
+		if (is_first(c, i) && c->row[i].scenario->nr_composed &&
+		    same_composed(c->row[i].scenario, s))
+			fprintf(f, "%s %s", i > first ? "," : "", c->row[i].scenario->name);
+	fprintf(f, ".");
 }
 
 static void print_compositions(const struct cli_run *c)
 {
-	const struct scenario *last = NULL;
-	bool any = false;
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f;
 
 	if (c->o->full) {
 		printf("Nothing is composed; locks and objects are the product's, step by step.\n");
 		return;
 	}
-	printf("Composed everywhere: a lock is taken in one step, when it is free; freed objects "
-	       "are never\nused again.");
-	for (u32 i = 0; i < c->nr; i++) {
-		const struct scenario *s = c->row[i].scenario;
+	f = open_memstream(&text, &n);
+	if (!f)
+		return;
+	fprintf(f,
+		"Composed: a lock is taken in one step, when it is free; freed objects are never "
+		"used again.");
+	for (u32 i = 0; i < c->nr; i++)
+		if (is_first(c, i) && c->row[i].scenario->nr_composed)
+			print_group(f, c, i);
+	fprintf(f, " --full composes nothing.");
+	if (!fclose(f))
+		print_wrapped(text);
+	free(text);
+}
 
-		if (!s->nr_composed || s == last)
-			continue;
-		printf("%s%s (", any ? "; " : " Critical sections that are one step: ", s->name);
-		print_composed(s);
-		printf(")");
-		any = true;
-		last = s;
-	}
-	printf("%s --full composes nothing.\n", any ? "." : "");
+static void print_sampled(const struct cli_options *o)
+{
+	u64 runs = o->x.max_executions ? o->x.max_executions : 10000;
+
+	printf("Sampled: %llu runs each, seed %llu: nothing is said about the others.\n",
+	       (unsigned long long)runs, (unsigned long long)o->x.seed);
 }
 
 static void print_promise(const struct cli_run *c)
 {
-	bool sampled = c->o->x.engine == X_RANDOM || c->o->x.engine == X_PCT;
-
-	if (sampled)
-		printf("Sampled: %llu runs each, seed %llu: nothing is said about the others.\n",
-		       (unsigned long long)(c->o->x.max_executions ? c->o->x.max_executions :
-								     10000),
-		       (unsigned long long)c->o->x.seed);
-	else
+	if (c->o->x.engine == X_RANDOM || c->o->x.engine == X_PCT) {
+		print_sampled(c->o);
+	} else {
 		printf("Exhausted: no order of these actors' steps breaks a check, within these "
-		       "bounds (this scenario,\nits memory and devices%s), for a sequentially "
-		       "consistent core and this TLB model.\n",
-		       c->o->x.bound >= 0 ? ", at most so many preemptions" : "");
+		       "bounds (this scenario,\nits memory and devices, the preemptions where a "
+		       "number stands), for a\nsequentially consistent core and this TLB model "
+		       "(docs/EXPLORER.md).\n");
+	}
 	print_compositions(c);
 }
 

@@ -53,6 +53,7 @@ cut -d" " -f1 "$work/a" | sort -c || fail "rows are not in the order of names"
 # A sample is never an exhaustion.
 run 3 $one --engine random --runs 20 --seed 7 && has "sampled: nothing found" "$work/out"
 has "20 runs each, seed 7" "$work/out"
+run 0 $one --bound none && has " exhausted$" "$work/out"
 run 0 $one --bound 1 && has "exhausted with at most 1 preemption$" "$work/out"
 
 # A violation: the table, a trace with the columns of both, and the message last.
