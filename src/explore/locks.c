@@ -127,7 +127,8 @@ static bool try(u64 addr, u32 size, u64 mask, u64 add, u32 cls, u64 pc)
 	return got;
 }
 
-static void drop(u64 addr, u32 size, u64 sub, enum base_access kind, u32 cls, u64 pc)
+/* `held`: the bits of which one at least is set while it is held. */
+static void drop(u64 addr, u32 size, u64 held, u64 sub, enum base_access kind, u32 cls, u64 pc)
 {
 	struct op op = { .kind = OP_UNLOCK,
 			 .access = (u8)kind,
@@ -140,6 +141,13 @@ static void drop(u64 addr, u32 size, u64 sub, enum base_access kind, u32 cls, u6
 
 	op.quiet = !(word_of(addr)->flags & nonlock);
 	actor_point(&op, meet);
+	/*
+	 * Initialised again while it was held (memory used again too early), a lock excludes
+	 * nobody. That words under one lock need no points (learn.c) rests on this never being so.
+	 */
+	if (!(get(addr, size) & held))
+		x_fail("unlocks %s lock that is not held: it was made anew meanwhile",
+		       cls < LOCK_CLASS_MAX ? lock_class_name(cls) : "a");
 	put(addr, size, get(addr, size) - sub);
 	if (unlikely(x.racing))
 		race_sync(addr, size, false, true);
@@ -180,7 +188,7 @@ void __wrap_mutex_unlock(struct mutex *m)
 		return;
 	}
 	lockcheck_release(m);
-	drop((u64)&m->word, 4, 1, BASE_RMW, m->cls, PC);
+	drop((u64)&m->word, 4, ~0ul, 1, BASE_RMW, m->cls, PC);
 }
 
 void __wrap_spin_lock(struct spin *s)
@@ -223,7 +231,7 @@ void __wrap_spin_unlock(struct spin *s)
 		return;
 	}
 	lockcheck_release(s);
-	drop((u64)&s->word, 4, 1, BASE_RMW, s->cls, PC);
+	drop((u64)&s->word, 4, ~0ul, 1, BASE_RMW, s->cls, PC);
 }
 
 /* ---- rwsem ---- */
@@ -256,7 +264,7 @@ void __wrap_rwsem_read_unlock(struct rwsem *s)
 		return;
 	}
 	lockcheck_release(s);
-	drop((u64)&s->state, 4, 1, BASE_COUNT, s->cls, PC);
+	drop((u64)&s->state, 4, RW_READERS, 1, BASE_COUNT, s->cls, PC);
 }
 
 void __wrap_rwsem_write_lock(struct rwsem *s)
@@ -287,7 +295,7 @@ void __wrap_rwsem_write_unlock(struct rwsem *s)
 		return;
 	}
 	lockcheck_release(s);
-	drop((u64)&s->state, 4, RW_WRITER, BASE_RMW, s->cls, PC);
+	drop((u64)&s->state, 4, RW_WRITER, RW_WRITER, BASE_RMW, s->cls, PC);
 }
 
 void __wrap_rwsem_downgrade(struct rwsem *s)
@@ -297,7 +305,7 @@ void __wrap_rwsem_downgrade(struct rwsem *s)
 		return;
 	}
 	lock_assert_held(s);
-	drop((u64)&s->state, 4, RW_WRITER - 1, BASE_RMW, LOCK_CLASS_MAX, PC);
+	drop((u64)&s->state, 4, RW_WRITER, RW_WRITER - 1, BASE_RMW, LOCK_CLASS_MAX, PC);
 }
 
 /* ---- the bit lock ---- */
@@ -331,5 +339,5 @@ void __wrap_bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *wai
 		return;
 	}
 	lockcheck_release(word);
-	drop((u64)word, 8, BIT(bit), BASE_RMW, LOCK_CLASS_MAX, PC);
+	drop((u64)word, 8, BIT(bit), BIT(bit), BASE_RMW, LOCK_CLASS_MAX, PC);
 }
