@@ -52,6 +52,8 @@ bool search_tick(struct search *s)
 		return false;
 	if (s->max_steps && s->pass_steps > s->max_steps)
 		return false;
+	if (s->o->max_steps_all && s->r->steps > s->o->max_steps_all)
+		s->stopped = "steps";
 	if (x.stamp > ~0u - 16) {
 		s->stopped = "steps";
 	} else if (!(s->r->steps & 0xfff)) {

@@ -49,6 +49,7 @@ struct x_options {
 	u64 max_executions; /* random and pct stop there; 0: 10000 for them, none for the others */
 	u64 max_steps;      /* of one run: beyond it the run counts as livelocked; 0: 100000 */
 	double max_seconds; /* 0: none */
+	u64 max_steps_all;  /* of all runs and passes together; 0: any number */
 	u64 max_states;     /* 0: as many as fit in max_bytes */
 	u64 max_bytes;      /* of the table of states; 0: 1 GiB */
 	bool every_point;   /* each access through base/atomic.h is a point: for comparisons */

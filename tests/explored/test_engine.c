@@ -44,7 +44,7 @@ static struct x_result run(const struct x_program *p, enum x_engine engine)
 
 	x_explore(p, &o, &r);
 	if (getenv("X_PRINT"))
-		printf("%-18s %-6s verdict %d states %lu steps %lu executions %lu pruned %lu outcomes "
+		printf("%-18s %-6s verdict %d states %lu steps %lu runs %lu pruned %lu outcomes "
 		       "%lu passes %lu shared %lu locked %lu depth %lu %.3fs %s\n",
 		       p->name, x_engine_name[engine], r.verdict, r.states, r.steps, r.executions,
 		       r.pruned, r.outcomes, r.passes, r.shared, r.locked, r.depth, r.seconds,
@@ -439,7 +439,7 @@ static void rcu_end(void *arg)
 {
 	for (u32 i = 0; i < 2; i++) {
 		if (w->r[i] == 10)
-			x_fail("a reader saw what came after the grace period, not what came before");
+			x_fail("a reader saw what came after the grace period only");
 	}
 }
 

@@ -55,7 +55,7 @@ static struct x_result run(const struct x_program *p, enum x_engine engine)
 
 	x_explore(p, &o, &r);
 	if (getenv("X_PRINT"))
-		printf("%-18s %-6s verdict %d states %lu steps %lu executions %lu outcomes %lu %s\n",
+		printf("%-18s %-6s verdict %d states %lu steps %lu runs %lu outcomes %lu %s\n",
 		       p->name, x_engine_name[engine], r.verdict, r.states, r.steps, r.executions,
 		       r.outcomes, r.message);
 	x_result_free(&r);
