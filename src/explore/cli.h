@@ -105,8 +105,15 @@ struct cli_column {
 	u32 actors;  /* BIT(actor) */
 };
 
+#define CLI_MAX_ENTRIES 16u
+
 struct cli_view {
 	const struct x_trace *t;
+	u32 nr_entries; /* watched page-table entries whose place is known */
+	struct {
+		u64 obj;
+		u32 watch;
+	} entry[CLI_MAX_ENTRIES];
 	struct cli_shown *shown; /* all steps, in order */
 	u32 nr_columns;
 	struct cli_column column[X_MAX_ACTORS];
@@ -115,7 +122,7 @@ struct cli_view {
 void cli_view_make(struct cli_view *v, const struct x_trace *t);
 void cli_view_free(struct cli_view *v);
 /* What the step does, in words; malloc'ed. */
-char *cli_step_text(const struct x_trace *t, u32 step);
+char *cli_step_text(const struct cli_view *v, u32 step);
 /* What a step makes of a watched value, as short as it can be told: "refs 1 -> 2, +locked". */
 char *cli_change_text(const struct x_trace *t, u32 step, u32 watch, char *buf, size_t n);
 

@@ -26,9 +26,12 @@ static const char *words_of(const struct cli_row *row, char *buf, size_t n)
 
 	if (row->full)
 		return "Nothing is composed: locks and objects as the product has them.";
-	at = (size_t)snprintf(buf, n,
-			      "A lock is taken in one step, when it is free; freed objects are "
-			      "never used again.");
+	at = (size_t)snprintf(buf, n, "%s; %s.",
+			      s->flags & X_REAL_LOCKS ?
+				      "Locks are the product's, step by step" :
+				      "A lock is taken in one step, when it is free",
+			      s->flags & X_REAL_OBJECTS ? "freed objects are used again" :
+							  "freed objects are never used again");
 	for (u32 i = 0; i < s->nr_composed && at < n; i++)
 		at += (size_t)snprintf(buf + at, n - at, "%s%s",
 				       i ? ", " : " Critical sections that are one step: ",

@@ -88,7 +88,7 @@ static void step(FILE *f, const struct cli_view *v, u32 i)
 {
 	const struct x_trace_step *s = &v->t->step[i];
 	const struct cli_shown *sh = &v->shown[i];
-	char *text = cli_step_text(v->t, i), change[512];
+	char *text = cli_step_text(v, i), change[512];
 	const char *comma = "";
 
 	fprintf(f, "%s\n  {\"n\": %u, \"actor\": %u, \"column\": %u", i ? "," : "", i + 1, s->actor,

@@ -79,7 +79,7 @@ static void print_step(const struct cli_view *v, const struct cli_shown *sh, u32
 	const struct x_trace_step *s = &v->t->step[sh->step];
 	bool irq =
 		v->t->actor[s->actor].agent && (v->column[sh->column].actors & (BIT(s->actor) - 1));
-	char *text = cli_step_text(v->t, sh->step), *words;
+	char *text = cli_step_text(v, sh->step), *words;
 	char state[TEXT_MAX];
 	struct cell cells[2];
 	u32 line = 0;

@@ -181,6 +181,20 @@ static void print_group(FILE *f, const struct cli_run *c, u32 first)
 	fprintf(f, ".");
 }
 
+/* Scenarios that ask for more of the real thing by themselves. */
+static void print_real(FILE *f, const struct cli_run *c, u32 flag, const char *what)
+{
+	bool any = false;
+
+	for (u32 i = 0; i < c->nr; i++) {
+		if (!is_first(c, i) || !(c->row[i].scenario->flags & flag))
+			continue;
+		fprintf(f, "%s %s", any ? "," : what, c->row[i].scenario->name);
+		any = true;
+	}
+	fprintf(f, "%s", any ? "." : "");
+}
+
 static void print_compositions(const struct cli_run *c)
 {
 	char *text = NULL;
@@ -200,6 +214,8 @@ static void print_compositions(const struct cli_run *c)
 	for (u32 i = 0; i < c->nr; i++)
 		if (is_first(c, i) && c->row[i].scenario->nr_composed)
 			print_group(f, c, i);
+	print_real(f, c, X_REAL_LOCKS, " But locks are the product's, step by step, in");
+	print_real(f, c, X_REAL_OBJECTS, " But objects are the product's, used again, in");
 	fprintf(f, " --full composes nothing.");
 	if (!fclose(f))
 		print_wrapped(text);

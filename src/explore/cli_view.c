@@ -45,11 +45,51 @@ static bool telling_lock(const char *what)
 	return false;
 }
 
-/* It says something by itself: a note, a choice, a watched change, the end. */
-static bool speaks(const struct x_trace *t, u32 i)
+/* An access of base/atomic.h: the bytes tell less than the function that it is in. */
+static bool is_plain_access(const char *what)
 {
+	return strstr(what, " bytes at 0x");
+}
+
+/* Where a watched entry lies is seen from a step that changes it. */
+static void find_entries(struct cli_view *v)
+{
+	const struct x_trace *t = v->t;
+
+	for (u32 w = 0; w < t->nr_watches && v->nr_entries < CLI_MAX_ENTRIES; w++) {
+		if (strcmp(t->watch[w].group, "entry"))
+			continue;
+		for (u32 i = 0; i < t->nr_steps; i++) {
+			if (!t->step[i].watch[w] || !is_plain_access(t->step[i].what))
+				continue;
+			v->entry[v->nr_entries].obj = t->step[i].obj;
+			v->entry[v->nr_entries++].watch = w;
+			break;
+		}
+	}
+}
+
+/* The watched entry that the step only reads; NULL: none. */
+static const struct x_trace_watch *entry_read(const struct cli_view *v, u32 step)
+{
+	const struct x_trace_step *s = &v->t->step[step];
+
+	if (strncmp(s->what, "read ", 5) || !is_plain_access(s->what))
+		return NULL;
+	for (u32 i = 0; i < v->nr_entries; i++)
+		if (v->entry[i].obj == s->obj)
+			return &v->t->watch[v->entry[i].watch];
+	return NULL;
+}
+
+/* It says something by itself: a note, a choice, a watched change or look, the end. */
+static bool speaks(const struct cli_view *v, u32 i)
+{
+	const struct x_trace *t = v->t;
 	const struct x_trace_step *s = &t->step[i];
 
+	if (entry_read(v, i))
+		return true;
 	if (s->nr_notes || s->is_choice || i + 1 == t->nr_steps)
 		return true;
 	for (u32 w = 0; w < t->nr_watches; w++)
@@ -59,8 +99,9 @@ static bool speaks(const struct x_trace *t, u32 i)
 }
 
 /* Something happens while the lock taken in step i is held: its holder speaks or is interrupted. */
-static bool matters(const struct x_trace *t, u32 i)
+static bool matters(const struct cli_view *v, u32 i)
 {
+	const struct x_trace *t = v->t;
 	const struct x_trace_step *s = &t->step[i];
 
 	if (!telling_lock(s->what))
@@ -68,7 +109,7 @@ static bool matters(const struct x_trace *t, u32 i)
 	for (u32 k = i + 1; k < t->nr_steps; k++) {
 		const struct x_trace_step *o = &t->step[k];
 
-		if (o->actor != s->actor || speaks(t, k))
+		if (o->actor != s->actor || speaks(v, k))
 			return true;
 		if (o->obj == s->obj && !strncmp(o->what, "unlock ", 7))
 			return false;
@@ -76,9 +117,9 @@ static bool matters(const struct x_trace *t, u32 i)
 	return true;
 }
 
-static bool is_dull(const struct x_trace *t, u32 i)
+static bool is_dull(const struct cli_view *v, u32 i)
 {
-	return !speaks(t, i) && !matters(t, i);
+	return !speaks(v, i) && !matters(v, i);
 }
 
 /* ---- columns ---- */
@@ -95,10 +136,10 @@ static struct cli_column *add_column(struct cli_view *v, u32 actor, const char *
 	return c;
 }
 
-static bool acts(const struct x_trace *t, u32 actor)
+static bool acts(const struct cli_view *v, u32 actor)
 {
-	for (u32 i = 0; i < t->nr_steps; i++)
-		if (t->step[i].actor == actor && !is_dull(t, i))
+	for (u32 i = 0; i < v->t->nr_steps; i++)
+		if (v->t->step[i].actor == actor && !is_dull(v, i))
 			return true;
 	return false;
 }
@@ -122,7 +163,7 @@ static void place_agent(struct cli_view *v, u32 p)
 		}
 		return;
 	}
-	if (acts(v->t, p))
+	if (acts(v, p))
 		add_column(v, p, name);
 }
 
@@ -139,6 +180,7 @@ void cli_view_make(struct cli_view *v, const struct x_trace *t)
 	u32 last = ~0u;
 
 	*v = (struct cli_view){ .t = t };
+	find_entries(v);
 	for (u32 p = 0; p < t->nr_actors; p++)
 		if (!t->actor[p].agent)
 			add_column(v, p, t->actor[p].name);
@@ -151,7 +193,7 @@ void cli_view_make(struct cli_view *v, const struct x_trace *t)
 
 		s->step = i;
 		s->column = column_of(v, t->step[i].actor);
-		s->dull = is_dull(t, i);
+		s->dull = is_dull(v, i);
 		s->switch_ = t->step[i].actor != last && i;
 		last = t->step[i].actor;
 	}
@@ -166,10 +208,12 @@ void cli_view_free(struct cli_view *v)
 	free(v->shown);
 }
 
-/* An access of base/atomic.h: the bytes tell less than the function that it is in. */
-static bool is_plain_access(const char *what)
+static const char *value_before(const struct x_trace *t, u32 step, u32 watch)
 {
-	return strstr(what, " bytes at 0x");
+	while (step--)
+		if (t->step[step].watch[watch])
+			return t->step[step].watch[watch];
+	return t->watch[watch].start;
 }
 
 /* Without blanks at the end: a lock may have no name. */
@@ -182,10 +226,12 @@ static int words_length(const char *what)
 	return (int)n;
 }
 
-char *cli_step_text(const struct x_trace *t, u32 step)
+char *cli_step_text(const struct cli_view *v, u32 step)
 {
-	const struct x_trace_step *s = &t->step[step];
-	size_t n = strlen(s->what) + strlen(s->where) + 16;
+	const struct x_trace_step *s = &v->t->step[step];
+	const struct x_trace_watch *entry = entry_read(v, step);
+	const char *value = entry ? value_before(v->t, step, (u32)(entry - v->t->watch)) : "";
+	size_t n = strlen(s->what) + strlen(s->where) + strlen(value) + 64;
 	char *text;
 
 	for (u32 i = 0; i < s->nr_notes; i++)
@@ -197,7 +243,9 @@ char *cli_step_text(const struct x_trace *t, u32 step)
 	}
 	if (s->nr_notes)
 		return text;
-	if (*s->where && is_plain_access(s->what))
+	if (entry)
+		sprintf(text, "reads entry %.20s: %s, in %s()", entry->name, value, s->where);
+	else if (*s->where && is_plain_access(s->what))
 		sprintf(text, "%s()", s->where);
 	else if (*s->where && strncmp(s->what, "lock ", 5))
 		sprintf(text, "%.*s in %s()", words_length(s->what), s->what, s->where);
@@ -250,14 +298,6 @@ static const char *find_piece(const struct pieces *p, const char *text, bool sub
 static const char *number_of(const char *piece)
 {
 	return piece[strcspn(piece, " ")] ? piece + strcspn(piece, " ") + 1 : piece;
-}
-
-static const char *value_before(const struct x_trace *t, u32 step, u32 watch)
-{
-	while (step--)
-		if (t->step[step].watch[watch])
-			return t->step[step].watch[watch];
-	return t->watch[watch].start;
 }
 
 static void difference(const char *was, const char *now, char *buf, size_t n)
