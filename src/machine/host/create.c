@@ -103,14 +103,13 @@ static u32 mapping_limit(const struct host_config *cfg, u64 max_map_count)
 
 static void read_system(struct host *h, const struct host_config *cfg)
 {
-	struct host_probe probe;
+	char clock[32] = "";
 
-	host_probe(&probe);
-	h->max_mappings = mapping_limit(cfg, probe.max_map_count);
-	h->nr_cpus = probe.nr_cpus;
-	h->vdso_clock = !strcmp(probe.clocksource, "tsc") ||
-			!strcmp(probe.clocksource, "kvm-clock") ||
-			!strncmp(probe.clocksource, "hyperv", 6);
+	sys_clocksource(clock, sizeof(clock));
+	h->max_mappings = mapping_limit(cfg, sys_max_mappings());
+	h->nr_cpus = sys_nr_cpus();
+	h->vdso_clock = !strcmp(clock, "tsc") || !strcmp(clock, "kvm-clock") ||
+			!strncmp(clock, "hyperv", 6);
 	/* Limits of descriptors below the floor are met by host_raise_fd. */
 	h->fd_floor = cfg->fd_floor ? cfg->fd_floor : HOST_FD_FLOOR;
 	h->region_bytes = cfg->region_bytes ? cfg->region_bytes : HOST_REGION_DEFAULT;

@@ -109,6 +109,7 @@ struct host_probe {
 	int sysctl_unprivileged; /* vm.unprivileged_userfaultfd; -1: unknown */
 	bool syscall_user_dispatch;
 	bool pagemap_scan;
+	bool has_vector; /* process_madvise(MADV_DONTNEED) of ourselves */
 	int overcommit_memory; /* vm.overcommit_memory; -1: unknown */
 	u64 max_map_count;
 	u64 address_space_limit; /* RLIMIT_AS; ~0: none */

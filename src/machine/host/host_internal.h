@@ -299,5 +299,8 @@ void host_file_punch(struct machine *m, int fd, u64 bytes, u64 offset);
 /* The first line of a small file without its newline; bytes or -errno. */
 long sys_read_line(const char *path, char *buf, size_t size);
 s64 sys_read_number(const char *path); /* -1: none */
+u64 sys_max_mappings(void);
+unsigned sys_nr_cpus(void);
+void sys_clocksource(char *out, size_t size); /* "" where it cannot be read */
 
 #endif

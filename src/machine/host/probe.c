@@ -287,7 +287,7 @@ static u64 probe_memory(void)
 	return parse_number(&at, 10) << 10;
 }
 
-static unsigned probe_cpus(void)
+unsigned sys_nr_cpus(void)
 {
 	u64 mask[MAX_CPUS];
 	long n = native_syscall(SYS_sched_getaffinity, 0l, sizeof(mask), mask);
@@ -298,10 +298,32 @@ static unsigned probe_cpus(void)
 	return cpus ? cpus : 1;
 }
 
+u64 sys_max_mappings(void)
+{
+	s64 maps = sys_read_number("/proc/sys/vm/max_map_count");
+
+	return maps < 0 ? 65530 : (u64)maps;
+}
+
+void sys_clocksource(char *out, size_t size)
+{
+	sys_read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource", out,
+		      size);
+}
+
+static bool probe_vector(void)
+{
+	void *page = sys_map(PAGE_SIZE);
+	bool works = page && uffd_probe_discard_many(page);
+
+	if (page)
+		sys_unmap(page, PAGE_SIZE);
+	return works;
+}
+
 void host_probe(struct host_probe *out)
 {
 	struct utsname name;
-	s64 maps = sys_read_number("/proc/sys/vm/max_map_count");
 
 	memset(out, 0, sizeof(*out));
 	probe_uffd(out);
@@ -311,15 +333,15 @@ void host_probe(struct host_probe *out)
 		native_syscall(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH_NR, 0l, 0l, 0l, 0l) == 0;
 	out->pagemap_scan = probe_scan();
 	out->overcommit_memory = (int)sys_read_number("/proc/sys/vm/overcommit_memory");
-	out->max_map_count = maps < 0 ? 65530 : (u64)maps;
+	out->max_map_count = sys_max_mappings();
+	out->has_vector = probe_vector();
 	out->address_space_limit = probe_limit(RLIMIT_AS_NR);
 	out->descriptor_limit = probe_limit(RLIMIT_NOFILE_NR);
 	out->memory_bytes = probe_memory();
-	out->nr_cpus = probe_cpus();
+	out->nr_cpus = sys_nr_cpus();
 	probe_thp(out->thp, sizeof(out->thp));
 	if (!native_syscall(SYS_uname, &name))
 		memcpy(out->kernel, name.release,
 		       strnlen(name.release, min(sizeof(name.release), sizeof(out->kernel) - 1)));
-	sys_read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource",
-		      out->clocksource, sizeof(out->clocksource));
+	sys_clocksource(out->clocksource, sizeof(out->clocksource));
 }
