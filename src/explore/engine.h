@@ -53,11 +53,12 @@ struct x_options {
 	u64 max_states;     /* 0: as many as fit in max_bytes */
 	u64 max_bytes;      /* of the table of states; 0: 1 GiB */
 	bool every_point;   /* each access through base/atomic.h is a point: for comparisons */
-	bool no_forget;     /* actors' pasts are never replaced by their stacks: for comparisons */
-	bool no_races;      /* without the detector of races of plain accesses */
-	bool verify;        /* random, pct: compare all of memory after each step (slow) */
-	bool no_samples;    /* no sampled runs before the search (races go unnoticed then) */
-	bool no_minimize;   /* keep a counterexample as it was found */
+	bool no_forget;  /* an actor's state is all that it has seen, not its stack: for comparisons
+			  */
+	bool no_races;   /* without the detector of races of plain accesses */
+	bool verify;     /* random, pct: compare all of memory after each step (slow) */
+	bool no_samples; /* no sampled runs before the search (races go unnoticed then) */
+	bool no_minimize; /* keep a counterexample as it was found */
 	void (*progress)(void *ctx, const char *phase, u64 states, u64 steps, double seconds);
 	void *ctx;
 };

@@ -10,7 +10,7 @@
  *  - x.mode is RUN exactly while an actor runs, CHECK while a check, a condition or a printer runs
  *    (nothing is a point then, writes are undone afterwards), SETUP while the program is set up.
  *  - x.mem is the hash of all arena words that are hashed, relative to the state after set-up.
- *  - an actor's local state is a function of its `seen` hash and its count of points.
+ *  - an actor's local state is a function of `seen` and its count of points since.
  * Locking: none; one thread.
  */
 #ifndef QUIRE_EXPLORE_INTERNAL_H
@@ -271,6 +271,8 @@ static inline void observe(u64 v)
 {
 	struct actor *a = &x.actor[x.self];
 
+	if (!x.no_forget)
+		return;
 	a->seen.lo = (a->seen.lo ^ v) * 0x9e3779b97f4a7c15ull;
 	a->seen.lo ^= a->seen.lo >> 29;
 	a->seen.hi = (a->seen.hi + v) * 0xd6e8feb86659fd93ull;

@@ -22,8 +22,9 @@
  * had an event: a contradiction.
  * A lock never protects its own word. Records are never forgotten between passes, so passes end.
  *
- * The same record says which plain words an actor reads that others write: their values are part
- * of what it has seen. They are no points: the race detector checks that they need not be.
+ * Which plain words an actor reads that others write is recorded too: their values are part of what
+ * it has seen (no_forget), and wake it when it only retries (base_yield). They are no points: the
+ * race detector checks that they need not be.
  *
  * An actor that is done meets nobody: whether a word is a point depends on who still runs, which
  * is part of the state.
@@ -70,14 +71,14 @@ static void met_push(u64 addr)
 
 void learn_reader(struct xword *w)
 {
-	if (w->writers & ~x.me)
+	if ((w->writers & ~x.me) && (x.no_forget || (x.yielders & x.me)))
 		x.events++;
 	w->readers |= x.me;
 }
 
 void learn_writer(struct xword *w)
 {
-	if (w->readers & ~x.me)
+	if ((w->readers & ~x.me) && (x.no_forget || (w->readers & x.yielders)))
 		x.events++;
 	w->writers |= x.me;
 }
