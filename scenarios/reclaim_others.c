@@ -111,7 +111,7 @@ SCENARIO(reclaim_drop) = {
 		   "  finds that nothing names the slot: drops it\n",
 	.kinds = KINDS,
 	.units = BIT(1),
-	COMPOSED_FRAMES,
+	COMPOSED_SWAP,
 	.setup = setup_drop,
 	.end = end_drop,
 };

@@ -2,13 +2,17 @@
  * scenario_verbs.c - what actors do: the calls that the product makes, and user accesses.
  *
  * Lock fidelity: the product enters the core through the gate and holds nothing else when it calls
- * these functions (lib/quire.c, run/memory.c); traps enter it by themselves. do_reclaim is a step
- * of reclaim.c for a folio that the list walk has met: counted as a step, a reference only by
- * try-get, because nothing else keeps the folio, then isolation and eviction.
+ * these functions (lib/quire.c, run/memory.c); traps enter it by themselves. do_reclaim is one step
+ * of reclaim.c (counted, so that exits wait for it) for a folio that the list walk has met: a
+ * reference by try-get only, because nothing else keeps the folio, then isolation and eviction,
+ * without the space lock. do_referenced looks as judge() of evict.c does, with the folio locked; it
+ * is not isolated there, which the walk does not look at. do_isolate is mark_resident() of mlock.c
+ * with the reference taken as a list walk takes it.
  */
 #include <stdio.h>
 
 #include "explore/scenario_env.h"
+#include "reclaim/reclaim_internal.h"
 
 typedef unsigned long long ull;
 
@@ -173,8 +177,10 @@ u64 do_reclaim(struct env *e, struct folio *f)
 {
 	struct list out;
 	u64 freed = 0;
+	u32 phase;
 
 	enter(e);
+	phase = reclaim_step_begin(e->q);
 	list_init(&out);
 	if (folio_try_get(f)) {
 		if (lru_isolate(e->q, f))
@@ -182,7 +188,8 @@ u64 do_reclaim(struct env *e, struct folio *f)
 		folio_put(e->q, f);
 	}
 	if (!list_empty(&out))
-		freed = reclaim_folio_list(e->q, &out);
+		freed = evict_folios(e->q, &out);
+	reclaim_step_end(e->q, phase);
 	leave(e, 0);
 	return freed;
 }
