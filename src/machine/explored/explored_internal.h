@@ -16,6 +16,7 @@
 #define XM_FILE_BLOCKS 16u
 #define XM_SPACES      2u
 #define XM_HOME_PAGES  32u /* pages of a space that may have bytes: the first of each 2 MiB */
+#define XM_STAGE_PAGES 4u  /* in one fill of home frames */
 #define XM_USABLE_SIZE (4 * PMD_SIZE)
 
 /* A cached translation; tag: page address | number of the space + 1, 0: empty. */
@@ -95,6 +96,7 @@ struct xm {
 	struct mspace *space[XM_SPACES]; /* set-up and teardown only */
 	a64_t clock, chance;
 	a64_t reading; /* open read brackets */
+	u8 *stage;     /* (C) XM_STAGE_PAGES for each actor, and for those who run alone */
 };
 
 static inline struct xm *xm_of(struct machine *m)

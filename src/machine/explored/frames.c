@@ -7,6 +7,8 @@
 
 void xm_frames_create(struct xm *xm)
 {
+	if (xm_is_home(xm))
+		xm->stage = x_alloc((X_MAX_ACTORS + 1) * XM_STAGE_PAGES * PAGE_SIZE, PAGE_SIZE);
 	for (u32 b = 0; b < XM_BLOCKS; b++) {
 		xm->bytes[b] = x_alloc(XM_BLOCK_FRAMES * PAGE_SIZE, PAGE_SIZE);
 		x_unraced(xm->bytes[b], XM_BLOCK_FRAMES * PAGE_SIZE);
@@ -81,8 +83,10 @@ void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr)
 	struct xm *xm = xm_of(m);
 
 	if (xm_is_home(xm)) {
-		u8 *buf = x_alloc(nr * PAGE_SIZE, PAGE_SIZE);
+		/* Each actor's own, so that its place does not depend on what others do. */
+		u8 *buf = xm->stage + x_self() * XM_STAGE_PAGES * PAGE_SIZE;
 
+		BUG_ON(nr > XM_STAGE_PAGES);
 		for (u32 i = 0; i < nr; i++)
 			memset(buf + i * PAGE_SIZE, 0xd5, POISON_WORDS * 8);
 		return buf;
@@ -97,8 +101,6 @@ void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr)
 
 void xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
 {
-	if (buf && xm_is_home(xm_of(m)))
-		x_free(buf, nr * PAGE_SIZE);
 }
 
 static void release_one(struct xm *xm, u64 pfn)
