@@ -257,9 +257,13 @@ void base_rcu_synchronize(void)
 
 static const char *file_name(const char *path)
 {
-	const char *slash = strstr(path, "src/");
+	const char *name = path;
 
-	return slash ? slash : path;
+	for (const char *at = path; (at = strstr(at, "src/")); at++) {
+		if (at == path || at[-1] == '/')
+			name = at;
+	}
+	return name;
 }
 
 void base_panic(const char *file, int line, const char *what)

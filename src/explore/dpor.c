@@ -10,8 +10,9 @@
  *
  *  - A release (unlock, wake-up) happens before the acquisition that it makes possible, but cannot
  *    be swapped with it: the race is between the two acquisitions.
- *  - Whether a step that waited for a condition could have been taken before an event cannot be
- *    told without trying: such races are taken to be possible, but hide no others.
+ *  - Whether a step that waits for a lock or a condition could have been taken before an event
+ *    cannot always be told without trying: such races are taken to be possible, but hide no others
+ *    unless the step was known to be enabled there.
  *  - Steps that were still waiting when a run ended race with what might have let them go on.
  *  - Whether a word is a point must not depend on who still runs here (x.static_points).
  */
@@ -108,12 +109,14 @@ static bool conflict(const struct footprint *f, const struct footprint *g, bool 
 
 /* ---- happens-before and races ---- */
 
-/* Its pending step waits for a condition (and not just for a lock, which is free again one day). */
+/* Its pending step waits for something, a lock or a condition: there are states in which it cannot
+ * be taken.
+ */
 static bool is_conditional(u32 p)
 {
 	u8 kind = x.actor[p].op.kind;
 
-	return kind == OP_WAIT || kind == OP_ASLEEP || kind == OP_YIELD;
+	return kind == OP_LOCK || kind == OP_WAIT || kind == OP_ASLEEP || kind == OP_YIELD;
 }
 
 static void clock_before(u32 p, s32 *clock)
@@ -158,7 +161,7 @@ static bool may_swap(u32 i, const struct step *st)
 	       conflict(&e->print, st->print, true);
 }
 
-/* Whether it could have been for sure: a condition that it waits for held then. */
+/* Whether it could have been for sure: what it waits for was so then. */
 static bool can_swap(u32 i, const struct step *st)
 {
 	if (!may_swap(i, st))

@@ -20,7 +20,9 @@
  * in S only, and in which p's and q's steps contain both accesses: P has run it (or another with
  * the same state at that point), and the record, which is kept over all runs, has seen both. So P
  * had an event: a contradiction.
- * A lock never protects its own word. Records are never forgotten between passes, so passes end.
+ * A lock never protects its own word. That it keeps others out while it is held is checked: making
+ * a lock is a point too, and an unlock of a lock that is not held a violation (locks.c). Records
+ * are never forgotten between passes, so passes end.
  *
  * Which plain words an actor reads that others write is recorded too: their values are part of what
  * it has seen (no_forget), and wake it when it only retries (base_yield). They are no points: the

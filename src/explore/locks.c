@@ -24,6 +24,9 @@
 	ret __real_##name args; \
 	ret __wrap_##name args
 
+WRAP(void, mutex_init, (struct mutex * m, enum lock_class cls));
+WRAP(void, spin_init, (struct spin * s, enum lock_class cls));
+WRAP(void, rwsem_init, (struct rwsem * s, enum lock_class cls));
 WRAP(void, mutex_lock, (struct mutex * m));
 WRAP(bool, mutex_trylock, (struct mutex * m));
 WRAP(void, mutex_unlock, (struct mutex * m));
@@ -156,6 +159,41 @@ static void drop(u64 addr, u32 size, u64 held, u64 sub, enum base_access kind, u
 }
 
 #define PC ((u64)__builtin_return_address(0))
+
+/*
+ * Making a lock is a step, where its memory was somebody's lock before: whoever holds that one then
+ * is the victim of memory used again too early. Objects of the actors' own are never used again.
+ */
+static void make(u64 addr, u64 pc)
+{
+	struct op op = { .kind = OP_ACCESS,
+			 .access = BASE_WRITE,
+			 .size = 4,
+			 .addr = addr,
+			 .pc = pc,
+			 .what = "makes a lock" };
+
+	if (x.mode == M_RUN && addr - X_BASE < X_SETUP_BYTES)
+		actor_point(&op, learn_access(addr, 4, BASE_WRITE, false));
+}
+
+void __wrap_mutex_init(struct mutex *m, enum lock_class cls)
+{
+	make((u64)&m->word, PC);
+	__real_mutex_init(m, cls);
+}
+
+void __wrap_spin_init(struct spin *s, enum lock_class cls)
+{
+	make((u64)&s->word, PC);
+	__real_spin_init(s, cls);
+}
+
+void __wrap_rwsem_init(struct rwsem *s, enum lock_class cls)
+{
+	make((u64)&s->state, PC);
+	__real_rwsem_init(s, cls);
+}
 
 /* ---- mutex and spin: 0 free, 1 held ---- */
 

@@ -19,8 +19,10 @@
 #include "explore/scenario.h"
 #include "explore/trace.h"
 
-#define SMALL_STATES 3000
-#define SMALL_STEPS  400000 /* what DPOR may take, by its executions and depth */
+#ifndef SMALL_STATES       /* else by test_engine_scenarios_deep.c */
+#define SMALL_STATES 800   /* a scenario with more is left out */
+#define SMALL_STEPS  60000 /* of DPOR, likewise */
+#endif
 
 static struct scenario_run current;
 
@@ -94,12 +96,14 @@ static void test_agreement(void **state)
 
 	for (const struct scenario *s = scenario_first(); s; s = scenario_next(s)) {
 		for (u32 kind = 0; kind < NR_SCENARIO_KINDS; kind++) {
-			if (s->kinds & BIT(kind))
-				compared += agree(s, kind);
+			if (!(s->kinds & BIT(kind)) || !agree(s, kind))
+				continue;
+			printf("%s on %s: the engines agree\n", s->name, scenario_kind_name[kind]);
+			compared++;
 		}
 	}
 	printf("%u compared\n", compared);
-	assert_true(compared >= 20);
+	assert_true(compared >= 20); /* else SMALL_STATES has become too small */
 }
 
 static void test_writes_are_seen(void **state)
