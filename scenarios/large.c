@@ -200,7 +200,6 @@ SCENARIO(large_touch) = {
 	.kinds = KINDS,
 	.units = BIT(1),
 	.large = true,
-	COMPOSED_SWAP,
 	.setup = setup_touch,
 	.end = end_touch,
 };
@@ -225,10 +224,9 @@ SCENARIO(large_unmap) = {
 		   "  unmaps pages 0 and 1, area by area\n"
 		   "                                cuts the area, clears the entry of page 1\n"
 		   "  writes out what is still named\n",
-	.kinds = BIT(ON_SW) | BIT(ON_HOME),
+	.kinds = KINDS,
 	.units = BIT(1),
 	.large = true,
-	COMPOSED_SWAP,
 	.setup = setup_unmap,
 	.end = end_unmap,
 };
@@ -243,7 +241,6 @@ SCENARIO(large_move) = {
 	.kinds = KINDS,
 	.units = BIT(1),
 	.large = true,
-	COMPOSED_SWAP,
 	.setup = setup_move,
 	.end = end_move,
 };
@@ -259,8 +256,6 @@ SCENARIO(large_move_here) = {
 	.kinds = BIT(ON_HOME),
 	.units = BIT(1),
 	.large = true,
-	.bound = 3,
-	COMPOSED_SWAP,
 	.setup = setup_move_here,
 	.end = end_move_here,
 };

@@ -89,7 +89,6 @@ SCENARIO(lazyfree_reclaim) = {
 		   "  clears the entry, gets D with it: puts it back\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_reclaim,
 	.end = end,
 };

@@ -105,7 +105,6 @@ SCENARIO(reclaim_unmap) = {
 	.picture = PICTURE("munmap"),
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
-	COMPOSED_FRAMES,
 	.setup = setup_unmap,
 	.end = end_unmap,
 };
@@ -136,7 +135,6 @@ SCENARIO(reclaim_move) = {
 	.picture = PICTURE("moves the area"),
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_move,
 	.end = end_move,
 };

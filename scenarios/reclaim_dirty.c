@@ -96,7 +96,6 @@ SCENARIO(reclaim_write) = {
 		   "  clears the entry; dirty: writes it out\n",
 	.kinds = BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup,
 	.end = end,
 };

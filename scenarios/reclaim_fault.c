@@ -72,7 +72,6 @@ SCENARIO(reclaim_fault_fails) = {
 		   "                                maps it again\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_fails,
 	.end = end_fails,
 };

@@ -111,7 +111,6 @@ SCENARIO(reclaim_drop) = {
 		   "  finds that nothing names the slot: drops it\n",
 	.kinds = KINDS,
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_drop,
 	.end = end_drop,
 };
@@ -196,7 +195,6 @@ SCENARIO(reclaim_drop_fails) = {
 		"                                drops what nothing names; touches the page anew\n",
 	.kinds = KINDS,
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_drop_fails,
 	.end = end_drop_fails,
 };
@@ -212,7 +210,6 @@ SCENARIO(reclaim_exit) = {
 		   "                                frees the space\n",
 	.kinds = KINDS,
 	.units = BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_exit,
 	.end = end_exit,
 };

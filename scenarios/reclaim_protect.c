@@ -61,7 +61,6 @@ SCENARIO(reclaim_protect) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BATCHED),
-	COMPOSED_SWAP,
 	.setup = setup,
 	.step = step,
 	.end = end,

@@ -78,7 +78,6 @@ SCENARIO(swap_read_fails) = {
 		   "                                looks again, reads the page\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(0) | BIT(1),
-	COMPOSED_SWAP,
 	.setup = setup_fails,
 	.end = end_fails,
 };

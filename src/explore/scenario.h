@@ -59,15 +59,6 @@ struct scenario {
 	void (*end)(struct env *e);  /* when all actors have ended, before the usual checks; NULL */
 };
 
-/* Composed where a scenario would be too large: frames, lists of frames, LRU lists. */
-#define COMPOSED_FRAMES \
-	.composed = (const u32[]){ LOCK_LRU, LOCK_PCP, LOCK_BLOCK, LOCK_NODE }, .nr_composed = 4
-/* And the slot table and its stores. */
-#define COMPOSED_SWAP                                                                          \
-	.composed = (const u32[]){ LOCK_LRU,          LOCK_PCP,         LOCK_BLOCK, LOCK_NODE, \
-				   LOCK_SWAP_CLUSTER, LOCK_SWAP_DEVICE, LOCK_STORE },          \
-	.nr_composed = 7
-
 /* SCENARIO(name) = { .title = ..., };  The file need not be named anywhere else. */
 #define SCENARIO(id)                                                                \
 	static const struct scenario scenario_##id;                                 \
