@@ -47,8 +47,9 @@ struct cli_row {
 	bool full;
 	s32 bound; /* -1: none; as asked for, else the scenario's own */
 	bool done;
-	struct x_result r; /* r.why_not is not used: why */
-	char why[160];     /* NOT_EXHAUSTED, or the worker's end */
+	double cpu_seconds; /* of its process */
+	struct x_result r;  /* r.why_not is not used: why */
+	char why[160];      /* NOT_EXHAUSTED, or the worker's end */
 	struct x_trace *trace;
 };
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -177,11 +178,14 @@ static void ended(struct pool *p, u32 i)
 {
 	struct worker *w = &p->worker[i];
 	char why[sizeof(w->row->why)];
+	struct rusage used = { 0 };
 	int status = 0;
 
 	close(w->fd);
-	while (waitpid(w->pid, &status, 0) < 0 && errno == EINTR)
+	while (wait4(w->pid, &status, 0, &used) < 0 && errno == EINTR)
 		;
+	w->row->cpu_seconds = (double)used.ru_utime.tv_sec + (double)used.ru_stime.tv_sec +
+			      (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6;
 	if (!w->row->done) {
 		if (WIFSIGNALED(status))
 			snprintf(why, sizeof(why), "the worker died of signal %d (%s)",

@@ -120,7 +120,7 @@ static void print_sums(const struct cli_run *c)
 		exhausted += row->r.verdict == X_EXHAUSTED;
 		bad += cli_is_bad(row);
 		open += cli_is_unfinished(row);
-		worked += row->r.seconds;
+		worked += row->cpu_seconds;
 		states += (double)row->r.states;
 		steps += (double)row->r.steps;
 	}
@@ -128,8 +128,8 @@ static void print_sums(const struct cli_run *c)
 	       c->nr, c->nr == 1 ? "" : "s", exhausted, bad, bad == 1 ? "" : "s", open, c->seconds,
 	       min(c->o->jobs, c->nr), min(c->o->jobs, c->nr) == 1 ? "" : "es");
 	if (worked > 0)
-		printf(";\nper core %.2f M steps/s, %.2f M new states/s", steps / worked / 1e6,
-		       states / worked / 1e6);
+		printf(";\n%.2f M steps and %.2f M new states a second of processor time",
+		       steps / worked / 1e6, states / worked / 1e6);
 	printf("\n");
 }
 

@@ -56,6 +56,13 @@ has "20 runs each, seed 7" "$work/out"
 run 0 $one --bound none && has " exhausted$" "$work/out"
 run 0 $one --bound 1 && has "exhausted with at most 1 preemption$" "$work/out"
 
+# A worker that cannot work is not an exhausted scenario.
+(
+	ulimit -v 300000
+	run 3 $one && has "LOST: " "$work/out"
+	exit $failed
+) || failed=1
+
 # A violation: the table, a trace with the columns of both, and the message last.
 run 1 $off --save "$work/saved" --html "$work/page.html" && has "VIOLATION: " "$work/out"
 has "munmap +user +what changes" "$work/out"

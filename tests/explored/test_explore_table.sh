@@ -3,6 +3,6 @@
 # come of it. And once without any composition, with at most two preemptions.
 . "$(dirname "$0")/lib_explore.sh"
 table=$(dirname "$0")/table.py
-python3 "$table" "$quire" "$work" --seconds 15 || failed=1
-python3 "$table" "$quire" "$work" --seconds 15 --on-only -- --full --bound 2 || failed=1
+python3 "$table" "$quire" "$work" --seconds 60 || failed=1
+python3 "$table" "$quire" "$work" --seconds 60 --on-only -- --full --bound 2 || failed=1
 finish
