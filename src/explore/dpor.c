@@ -276,6 +276,20 @@ static void to_path(struct search *s, u32 depth)
 	}
 }
 
+static void keep_run(struct search *s, u32 depth)
+{
+	struct path *run;
+
+	if (s->keep->nr == s->keep->max) {
+		s->keep->all = false;
+		return;
+	}
+	to_path(s, depth);
+	run = &s->keep->run[s->keep->nr++];
+	*run = s->path;
+	s->path = (struct path){ 0 };
+}
+
 static u16 only_starting(u16 enabled)
 {
 	for (u32 p = 0; p < x.nr; p++) {
@@ -344,8 +358,11 @@ static enum entered enter(struct search *s, u32 d, u32 last)
 			s->r->pruned++;
 			return GO_BACK;
 		}
-		if (run_ended())
+		if (run_ended()) {
+			if (s->keep)
+				keep_run(s, d);
 			return search_end(s) ? GO_BACK : VIOLATED;
+		}
 		fail_deadlock();
 		return VIOLATED;
 	}

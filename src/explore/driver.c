@@ -12,9 +12,13 @@
 #include <string.h>
 #include <time.h>
 
-#define WARM_UP_RUNS 64
-#define EVENT_STEPS  20000 /* at least so many steps after an event before the pass is given up */
-#define MAX_OUTCOMES (1u << 20)
+#define WARM_UP_RUNS   64
+#define EVENT_STEPS    20000 /* at least so many steps after an event before the pass is given up */
+/* The search for all runs that are looked at for races, and how many it may find. */
+#define RACE_STEPS     8000
+#define RACE_RUNS      200
+#define ALL_RACE_STEPS 2000000
+#define MAX_OUTCOMES   (1u << 20)
 
 const char *const x_engine_name[X_NR_ENGINES] = { "hash", "dfs", "sleep", "dpor", "random", "pct" };
 
@@ -236,12 +240,60 @@ static void count_words(struct x_result *r)
 	learn_count(&r->shared, &r->locked);
 }
 
+static void kept_free(struct kept_runs *k)
+{
+	for (u32 i = 0; i < k->nr; i++)
+		free(k->run[i].d);
+	k->nr = 0;
+}
+
+/*
+ * One run of each kind (every order of steps that conflict), looked at for races: if there are few
+ * enough (o->all_races: more) to have them all; else the sampled runs must do. r->race_all says
+ * which. False: a violation.
+ */
+static bool races_in_all_runs(struct search *s)
+{
+	static struct kept_runs keep;
+	struct x_options o = { .engine = X_DPOR, .bound = -1 };
+	struct x_result r = { 0 };
+	struct search t = { .o = &o, .r = &r, .began = s->began, .keep = &keep };
+	u64 events = x.events;
+	bool good;
+
+	t.max_steps = s->o->all_races ? ALL_RACE_STEPS : RACE_STEPS;
+	keep.max = s->o->all_races ? ARRAY_SIZE(keep.run) : RACE_RUNS;
+	keep.all = true;
+	search_rewind();
+	good = search_dpor(&t);
+	s->r->steps += r.steps;
+	s->r->race_all = good && keep.all && x.events == events && t.pass_steps <= t.max_steps;
+	for (u32 i = 0; i < keep.nr && good && s->r->race_all; i++) {
+		good = path_is_good(&keep.run[i]);
+		s->r->race_runs++;
+		if (!good) {
+			free(t.path.d);
+			t.path = keep.run[i];
+			keep.run[i].d = NULL;
+		}
+	}
+	kept_free(&keep);
+	x.events = events;
+	if (good) {
+		free(t.path.d);
+		return true;
+	}
+	free(s->path.d);
+	s->path = t.path;
+	return false;
+}
+
 static void explore_passes(struct search *s)
 {
 	struct x_result *r = s->r;
+	bool sampled = s->o->engine == X_RANDOM || s->o->engine == X_PCT;
 
-	if (s->o->engine != X_RANDOM && s->o->engine != X_PCT && !s->o->no_samples &&
-	    !search_random(s, WARM_UP_RUNS)) {
+	if (!sampled && !s->o->no_samples && !search_random(s, WARM_UP_RUNS)) {
 		violation(s);
 		return;
 	}
@@ -251,8 +303,13 @@ static void explore_passes(struct search *s)
 			return;
 		}
 	} while (x.events && !s->stopped);
+	if (!s->stopped && !sampled && !s->o->no_races && s->o->bound < 0 &&
+	    !races_in_all_runs(s)) {
+		violation(s);
+		return;
+	}
 	r->verdict = X_EXHAUSTED;
-	if (s->stopped || s->o->engine == X_RANDOM || s->o->engine == X_PCT) {
+	if (s->stopped || sampled) {
 		r->verdict = X_NOT_EXHAUSTED;
 		r->why_not = s->stopped ? s->stopped : "sampled";
 	}

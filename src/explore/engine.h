@@ -55,6 +55,7 @@ struct x_options {
 	bool every_point;   /* each access through base/atomic.h is a point: for comparisons */
 	bool no_forget;  /* an actor's state is all that it has seen, not its stack: for comparisons
 			  */
+	bool all_races;  /* look for races in all runs where that takes long, too */
 	bool no_races;   /* without the detector of races of plain accesses */
 	bool verify;     /* random, pct: compare all of memory after each step (slow) */
 	bool no_samples; /* no sampled runs before the search (races go unnoticed then) */

@@ -368,7 +368,16 @@ struct path {
 };
 void path_push(struct path *path, const struct x_decision *d);
 /* Runs a violation's decisions once more and puts their fingerprints in. */
+/* Runs it again, with the detector of races. False: a violation (x.message). */
+bool path_is_good(struct path *path);
 bool path_finish(struct path *path, bool race);
+
+/* Runs to look at again for races. */
+struct kept_runs {
+	struct path run[4096];
+	u32 nr, max;
+	bool all; /* there was room for all */
+};
 
 struct search {
 	const struct x_options *o;
@@ -376,6 +385,7 @@ struct search {
 	double began;
 	const char *stopped; /* which bound ended it */
 	struct path path;
+	struct kept_runs *keep; /* complete runs are kept there; NULL: nowhere */
 	u64 pass_steps;
 	u64 max_steps; /* of this search; 0: any number */
 	u64 events_at; /* of them when the pass met the first event; 0: none */

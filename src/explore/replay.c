@@ -156,6 +156,13 @@ enum x_verdict x_replay(const struct x_program *p, const struct x_decision *d, u
 
 /* ---- after the search ---- */
 
+bool path_is_good(struct path *path)
+{
+	u32 used;
+
+	return replay_run(path->d, path->nr, false, true, &used) == X_EXHAUSTED;
+}
+
 bool path_finish(struct path *path, bool race)
 {
 	char message[sizeof(x.message)];

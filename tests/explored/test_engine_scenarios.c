@@ -176,6 +176,7 @@ static void by_hand_one(const struct scenario *s, u32 kind, u64 off)
 		o.max_seconds = atof(getenv("X_SECONDS"));
 	if (getenv("X_BOUND"))
 		o.bound = atoi(getenv("X_BOUND"));
+	o.all_races = getenv("X_ALLRACES");
 	o.every_point = getenv("X_EVERY");
 	for (u32 e = 0; e < X_NR_ENGINES; e++)
 		if (getenv("X_ENGINE") && !strcmp(getenv("X_ENGINE"), x_engine_name[e]))
