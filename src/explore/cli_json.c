@@ -159,12 +159,13 @@ static void json_row(FILE *f, const struct cli_run *c, const struct cli_row *row
 		",\n \"steps\": %llu, \"states\": %llu, \"executions\": %llu, \"pruned\": %llu, "
 		"\"outcomes\": %llu, \"outcome_sum\": \"%016llx\",\n \"all_steps\": %llu, "
 		"\"passes\": %llu, \"shared_words\": %llu, \"locked_words\": %llu, "
-		"\"seconds\": %.6f, \"cpu_seconds\": %.6f,\n \"trace\": ",
+		"\"race_runs\": %llu, \"race_all\": %s, \"seconds\": %.6f, \"cpu_seconds\": %.6f,\n \"trace\": ",
 		(unsigned long long)r->depth, (unsigned long long)r->states,
 		(unsigned long long)r->executions, (unsigned long long)r->pruned,
 		(unsigned long long)r->outcomes, (unsigned long long)r->outcome_sum,
 		(unsigned long long)r->steps, (unsigned long long)r->passes,
-		(unsigned long long)r->shared, (unsigned long long)r->locked, r->seconds,
+		(unsigned long long)r->shared, (unsigned long long)r->locked,
+		(unsigned long long)r->race_runs, r->race_all ? "true" : "false", r->seconds,
 		row->cpu_seconds);
 	if (row->trace)
 		cli_json_trace(f, row);
