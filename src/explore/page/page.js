@@ -387,6 +387,7 @@ drawHead();
 drawAbout();
 drawLanes();
 /* #step=N opens there, #keys=RRL presses keys: for links, and for whoever tests the page. */
+go.moved = location.hash.includes("step=");
 go(+(/step=(\d+)/.exec(location.hash) || [0, 0])[1]);
 for (const k of (/keys=([RL]+)/.exec(location.hash) || ["", ""])[1])
 	document.dispatchEvent(new KeyboardEvent("keydown", {key: k === "R" ? "ArrowRight" : "ArrowLeft"}));
