@@ -5,7 +5,7 @@
 # 1. GNU sort sorts a file natively; its peak of resident memory is the working set W.
 # 2. The same under `quire run --ram W/4`; the outputs must be equal.
 # 3. While it runs, the operating system's own count of what is resident at managed addresses is
-#    sampled from /proc/PID/smaps (the program is stopped for each sample); the report's peak must be
+#    sampled from /proc/PID/smaps, the program stopped for each sample; the report's peak must be
 #    no less than any sample, and no more than the limit allows.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -24,7 +24,7 @@ for i in range(0, len(b), 4096): b[i] = 1
 print("ready", flush=True)
 time.sleep(60)' >"$work/ready" 2>"$work/err" &
 	pid=$!
-	for _ in $(seq 100); do
+	for _ in $(seq 600); do # a busy machine
 		grep -q ready "$work/ready" && break
 		sleep 0.1
 	done
