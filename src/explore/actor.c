@@ -84,30 +84,32 @@ void actors_prepare(void)
 
 /* ---- the local state ---- */
 
-static void lane(u64 *h, u64 v)
+static inline u64 fold(u64 a, u64 b)
 {
-	*h = (*h ^ v) * 0x9e3779b97f4a7c15ull;
-	*h ^= *h >> 29;
+	unsigned __int128 m = (unsigned __int128)a * b;
+
+	return (u64)m ^ (u64)(m >> 64);
 }
 
+/* Two lanes of 64 bits, each over all words; the loop is unrolled so that they overlap. */
 static struct hash128 hash_words(const u64 *w, u64 nr, struct hash128 h)
 {
-	u64 a = h.lo, b = h.hi, c = ~h.lo, d = ~h.hi;
+	const u64 k = 0x9e3779b97f4a7c15ull, l = 0xd6e8feb86659fd93ull;
+	u64 a = h.lo ^ l, b = h.hi ^ k, c = h.lo + k, d = h.hi + l;
 	u64 i = 0;
 
-	/* Two independent pairs of lanes, so that the multiplications overlap. */
-	for (; i + 2 <= nr; i += 2) {
-		lane(&a, w[i]);
-		lane(&b, w[i] + 0x94d049bb133111ebull);
-		lane(&c, w[i + 1]);
-		lane(&d, w[i + 1] + 0x94d049bb133111ebull);
+	for (; i + 4 <= nr; i += 4) {
+		a = fold(w[i] ^ k, w[i + 1] ^ a);
+		b = fold(w[i + 1] ^ l, w[i] ^ b);
+		c = fold(w[i + 2] ^ k, w[i + 3] ^ c);
+		d = fold(w[i + 3] ^ l, w[i + 2] ^ d);
 	}
-	if (i < nr) {
-		lane(&a, w[i]);
-		lane(&b, w[i] + 0x94d049bb133111ebull);
+	for (; i < nr; i++) {
+		a = fold(w[i] ^ k, a ^ l);
+		b = fold(w[i] ^ l, b ^ k);
 	}
-	h.lo = mix64(a) + c;
-	h.hi = mix64(b) + d;
+	h.lo = mix64(a) + c * k;
+	h.hi = mix64(b) + d * l;
 	return h;
 }
 
