@@ -133,23 +133,22 @@ const unitOf = (s) => columns[s.column].unit;
 /* An interrupt is asked for, taken by the unit's agent, and its end is told to who asked. */
 function interrupts() {
 	const found = [], asked = new Map(), served = new Map();
+	const pass = (map, key, s, text) => {
+		const from = map.get(key);
+		if (from && from.column !== s.column) found.push({from, to: s, cls: "irq", text});
+		map.delete(key);
+	};
 	for (const s of steps) {
-		for (const note of s.notes.length ? s.notes : [s.what]) {
-			let m = /^(?:interrupts|asks) ([^\s:]+)/.exec(note);
-			if (m) asked.set(m[1], s);
-			if (/^takes (the|an) interrupt|^drops |flushes/.test(note) && trace.actors[s.actor].agent) {
-				const from = asked.get(unitOf(s));
-				if (from && from.column !== s.column) {
-					found.push({from, to: s, cls: "irq", text: "interrupt"});
-					asked.delete(unitOf(s));
-				}
-				served.set(unitOf(s), s);
+		for (const note of s.notes) {
+			let m = /^interrupts ([^\s:]+)/.exec(note);
+			if (m) asked.set(m[1] + " for " + unitOf(s), s);
+			m = /^takes the interrupt of ([^\s;]+)/.exec(note);
+			if (m) {
+				pass(asked, unitOf(s) + " for " + m[1], s, "interrupt");
+				served.set(unitOf(s) + " for " + m[1], s);
 			}
 			m = /([^\s]+) has flushed/.exec(note);
-			if (m && served.has(m[1])) {
-				found.push({from: served.get(m[1]), to: s, cls: "irq", text: "ack"});
-				served.delete(m[1]);
-			}
+			if (m) pass(served, m[1] + " for " + unitOf(s), s, "ack");
 		}
 	}
 	return found;
@@ -336,10 +335,11 @@ function drawAbout() {
 
 function go(n) {
 	const list = shown();
-	current = Math.max(0, Math.min(n, steps.length));
+	/* A hidden step is the one shown before it. */
+	current = list.reduce((best, s) => s.n <= n ? s.n : best, 0);
 	document.body.dataset.current = current;
 	document.querySelectorAll("[data-step]").forEach((e) => {
-		e.classList.toggle("later", +e.dataset.step > current);
+		e.classList.toggle("later", current > 0 && +e.dataset.step > current);
 		e.classList.toggle("now", +e.dataset.step === current && !e.classList.contains("end"));
 	});
 	const at = list.filter((s) => s.n <= current).length;
