@@ -159,7 +159,8 @@ static void json_row(FILE *f, const struct cli_run *c, const struct cli_row *row
 		",\n \"steps\": %llu, \"states\": %llu, \"executions\": %llu, \"pruned\": %llu, "
 		"\"outcomes\": %llu, \"outcome_sum\": \"%016llx\",\n \"all_steps\": %llu, "
 		"\"passes\": %llu, \"shared_words\": %llu, \"locked_words\": %llu, "
-		"\"race_runs\": %llu, \"race_all\": %s, \"seconds\": %.6f, \"cpu_seconds\": %.6f,\n \"trace\": ",
+		"\"race_runs\": %llu, \"race_all\": %s, \"seconds\": %.6f, "
+		"\"cpu_seconds\": %.6f,\n \"trace\": ",
 		(unsigned long long)r->depth, (unsigned long long)r->states,
 		(unsigned long long)r->executions, (unsigned long long)r->pruned,
 		(unsigned long long)r->outcomes, (unsigned long long)r->outcome_sum,
