@@ -20,6 +20,7 @@
 #define HAMMER_STEPS (SANITIZED ? 4000u : 30000u)
 
 static a32_t stop;
+static a32_t protections; /* rounds of the protector */
 
 static u64 rng(u64 *state)
 {
@@ -45,7 +46,9 @@ static void *hammer(void *arg)
 	static u64 mine[HAMMER_THREADS][HAMMER_PAGES];
 
 	memset(mine[w->slot], 0, sizeof(mine[0]));
-	for (u32 i = 0; i < HAMMER_STEPS; i++) {
+	/* On, if need be, until each of the others has had its turn. */
+	for (u32 i = 0; i < HAMMER_STEPS || !a32_read(&fake.evicted) || !a32_read(&protections);
+	     i++) {
 		u64 r = rng(&w->seed);
 		u64 page = r % HAMMER_PAGES;
 		volatile u64 *word = fake_word(page) + w->slot;
@@ -111,6 +114,7 @@ static void *protector(void *arg)
 		    fake.m->ops->area_protect(fake.m, fake.s, r, 0, PROT_RW))
 			break;
 		rounds++;
+		a32_add(&protections, 1);
 		base_yield();
 	}
 	return (void *)(uintptr_t)rounds;
@@ -125,6 +129,7 @@ static void test_hammer(void **state)
 
 	(void)state;
 	a32_set(&stop, 0);
+	a32_set(&protections, 0);
 	for (u32 i = 0; i < HAMMER_THREADS; i++) {
 		w[i] = (struct worker){ .seed = 0x1234567 * (i + 1), .slot = i };
 		pthread_create(&w[i].id, NULL, hammer, &w[i]);
