@@ -214,7 +214,9 @@ static void test_stores_stop(void **state)
 	a32_set(&stop, 0);
 	assert_int_equal(fake_install(700, 8, true, NULL, true, false), 0);
 	pthread_create(&id, NULL, writer, NULL);
-	for (int round = 0; round < (SANITIZED ? 200 : 1500); round++) {
+	/* On, if need be, until the writer has had its turn. */
+	for (int round = 0; round < (SANITIZED ? 200 : 1500) || !a32_read(&fake.write_faults);
+	     round++) {
 		u64 before[8], after[8];
 
 		spin_lock(&fake.lock[1]);
