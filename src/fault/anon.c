@@ -194,7 +194,8 @@ static int remap_live(struct fc *c, struct folio *f, u32 i, u64 entry)
 	/* What it was before it was unmapped is over. */
 	a64_fetch_and(&f->flags,
 		      ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
-	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
+	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(UPTODATE));
+	folio_set(folio_page(f, i), PG_ANON_EXCLUSIVE);
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, fill, !fill, false);
 	if (err) {

@@ -146,6 +146,10 @@ static int fault_once(struct fc *c)
 	}
 	if (fc_write(c) && !pte_write(e))
 		return fault_do_wp(c, e);
+	/* Only a look, as all of this: reuse() decides. */
+	if ((c->access & ACCESS_UNSHARE) && entry_present(e) && !pte_special(e) &&
+	    !page_exclusive(phys_record(c->q, entry_pfn(e))))
+		return fault_do_wp(c, e);
 	return spurious(c);
 }
 

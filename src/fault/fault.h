@@ -4,7 +4,8 @@
  * handle_fault takes the per-VMA lock without the space lock; where that is busy, or the fault
  * needs what only the space lock gives, it retries under the space lock (read). Kinds: no entry
  * (anonymous: zero page, or a new folio around the address), swap entry, write to a read-only entry
- * (exclusive reuse, zero page, copy), spurious.
+ * (exclusive reuse, sole user, zero page, copy), read that must make the page exclusive
+ * (ACCESS_UNSHARE), spurious.
  * Fault-around: a first touch fills up to FAULT_AROUND_ORDER around the address with one large
  * folio if the area, the table, the limit and the recent pattern allow; swap-in reads ahead along a
  * sequential pattern.
@@ -29,6 +30,8 @@ struct fault_space {
 	struct vmas_of vmas;
 	unsigned cgroup; /* (C) who pays */
 	unsigned node;   /* (C) preferred node */
+	a32_t fork_seq;  /* odd while the space is forked: what pin_fast found may be shared (Linux
+			  * 57efa1fe); changed under the space write lock */
 };
 
 /* How allocation reaches reclaim (higher rank): registered by reclaim. Make room for `pages` in
@@ -46,13 +49,16 @@ void fault_destroy(struct quire *q);
 int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access);
 
 /* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS
- * references: it is never evicted or moved until unpinned. Pins are taken under the entry lock with
- * the entry present, and unmapping for reclaim looks for pins under the same lock. Returns the
+ * references: it is never evicted, moved or shared until unpinned, so that what is seen through the
+ * pin is what loads see; a shared page is copied first, even for reading. Returns the
  * number of pages pinned from the front (all of r unless a later page cannot be had), or the error
  * of the first. `pages` receives the records (NULL for the zero page); it may be NULL on CAP_HOME
  * machines, where the address names the frame. LOCKING: no core lock held. */
 long must_check pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			  struct folio **pages);
+/* The same, first without any lock. */
+long must_check pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 access,
+			 struct folio **pages);
 void unpin_pages(struct quire *q, struct folio **pages, u64 n);
 /* The same by address, on CAP_HOME machines only (-EINVAL elsewhere). */
 long must_check pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access);
@@ -76,6 +82,9 @@ int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool
  * lock. */
 int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va,
 				struct folio **out);
+/* The bytes of frame from_pfn into a new folio of one page. The frame cannot go: a reference is
+ * held or it is the zero page's. */
+void fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn);
 /* Undo for a folio that was never mapped. */
 void fault_free_folio(struct quire *q, struct folio *f);
 

@@ -9,9 +9,12 @@
  */
 #include "fault/fault_internal.h"
 
-static bool entry_allows(u64 e, u32 access)
+/* A pinned page is exclusive (Linux 6c287605): else a write by its own space would go to a copy,
+ * and the pin would show something else from then on. */
+static bool entry_allows(struct quire *q, u64 e, u32 access)
 {
-	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e));
+	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e)) &&
+	       (pte_special(e) || page_exclusive(phys_record(q, entry_pfn(e))));
 }
 
 /* Pin what is there from va on, inside one table; returns pages pinned. */
@@ -29,7 +32,7 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		u64 e = pte_get(p + i);
 		struct folio *rec;
 
-		if (!entry_allows(e, access) || inject_fail(q->inject, INJECT_PIN))
+		if (!entry_allows(q, e, access) || inject_fail(q->inject, INJECT_PIN))
 			break;
 		if (pte_special(e)) {
 			if (pages)
@@ -70,7 +73,9 @@ long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 			break;
 		/* A page that is evicted as fast as it is brought in must not hold the caller for
 		 * ever. */
-		err = idle > 4096 ? -ENOMEM : handle_fault(q, fs, va, access | ACCESS_REMOTE);
+		err = idle > 4096 ?
+			      -ENOMEM :
+			      handle_fault(q, fs, va, access | ACCESS_REMOTE | ACCESS_UNSHARE);
 		if (err)
 			return va == r.start ? err : (long)((va - r.start) >> PAGE_SHIFT);
 	}

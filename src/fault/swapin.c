@@ -52,11 +52,12 @@ static bool map_writable(struct fc *c, struct ptdesc *desc, bool faulting)
 	return false;
 }
 
-/* Bookkeeping of one entry that became present. LOCKING: folio lock, entry lock. */
+/* Bookkeeping of one entry that became present. A page that was exclusive when it was unmapped, and
+ * was not shared by fork since, is so again (Linux 1493a191). LOCKING: folio lock, entry lock. */
 static void entry_mapped(struct fc *c, struct folio *f, u32 page, u64 va, u64 entry)
 {
 	if (entry & SWP_EXCLUSIVE)
-		folio_set(f, PG_ANON_EXCLUSIVE);
+		folio_set(folio_page(f, page), PG_ANON_EXCLUSIVE);
 	folio_add_anon_rmap_ptes(c->q, f, page, 1, c->v, va);
 	a64_add(&c->fs->rs.rss_pages, 1);
 	a64_sub(&c->fs->rs.swap_entries, 1);
@@ -95,7 +96,8 @@ static int map_cached(struct fc *c, struct folio *f, u64 entry)
 	folio_get(f);
 	/* Bytes without a stored copy are dirty already: nothing is saved by trapping the first
 	 * write. */
-	writable = (folio_test(f, PG_DIRTY) && (c->vf & VM_WRITE)) || map_writable(c, desc, true);
+	writable = (entry & SWP_EXCLUSIVE) &&
+		   ((folio_test(f, PG_DIRTY) && (c->vf & VM_WRITE)) || map_writable(c, desc, true));
 	e = pte_mk(pfn, fault_entry_bits(c, writable, fc_write(c)));
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, NULL, false, false);
@@ -297,7 +299,7 @@ static int map_read(struct fc *c, struct swapin *s, u32 *mapped)
 		if (s->err[i] ||
 		    (mech_on(c->q, MECH_SWAP_RECHECK_ENTRY) && pte_get(p + i) != s->entry[i]))
 			break;
-		w = map_writable(c, desc, i == 0);
+		w = (s->entry[i] & SWP_EXCLUSIVE) && map_writable(c, desc, i == 0);
 		s->new[i] = pte_mk(folio_pfn(c->q, s->folio[i]),
 				   fault_entry_bits(c, w, i == 0 && fc_write(c)));
 		n++;

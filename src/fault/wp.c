@@ -1,10 +1,23 @@
 /*
- * wp.c - a write to a present entry that is not writable, in an area that may be written.
+ * wp.c - a write to a present entry that is not writable, in an area that may be written; or a read
+ * that wants the page for its own (a pin).
  *
- * The rule of exclusivity (Linux 6c287605): a page that only this space maps is written in place;
- * any other is copied. The order when the entry moves to another frame is clear, flush, set (Linux
- * 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first and the
- * old ones later.
+ * The rule of exclusivity (Linux 6c287605): an exclusive page is written in place. A page that was
+ * shared becomes exclusive again when its one entry's reference is the only one that is left, which
+ * is looked at under the folio lock and the entry lock (Linux 09854ba9):
+ *
+ *   T1: write fault in A                  T2: B, which had it too
+ *                                         unmap: clear the entry (mapped once now)
+ *   folio lock; not in the swap cache     another CPU still reads it by its TLB
+ *   entry lock; references: the entry's
+ *   and ours? no, T2's is left: copy
+ *                                         flush; drop the reference
+ *
+ * A swap entry of B keeps the folio in the swap cache, which is a reference too; who is about to
+ * map or to copy it has one. Nobody gets a new one then: no entry, no slot leads to it but ours.
+ * Any other page is copied. The order when the entry moves to another frame is clear, flush, set
+ * (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first and
+ * the old ones later.
  */
 #include "fault/fault_internal.h"
 
@@ -53,9 +66,10 @@ static int reuse(struct fc *c, u64 entry)
 		return FAULT_AGAIN;
 	}
 	f = phys_folio(c->q, entry_pfn(e));
-	if (!folio_test(f, PG_ANON_EXCLUSIVE)) {
+	if (!page_exclusive(phys_record(c->q, entry_pfn(e))) || !fc_write(c)) {
+		err = page_exclusive(phys_record(c->q, entry_pfn(e))) ? 0 : -EXDEV;
 		pt_pte_unlock(desc);
-		return -EXDEV;
+		return err;
 	}
 	err = make_writable(c, p, desc);
 	if (!err) {
@@ -69,12 +83,10 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* The bytes that the entry shows, into the new folio. The entry's page cannot go: the caller has a
- * reference or it is the zero page. */
-static void copy_bytes(struct fc *c, struct folio *to, u64 from_pfn)
+void fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 {
-	struct machine *m = fc_machine(c);
-	u64 pfn = folio_pfn(c->q, to);
+	struct machine *m = q->machine;
+	u64 pfn = folio_pfn(q, to);
 	void *dst = m->ops->fill_begin(m, pfn, 1);
 
 	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
@@ -84,7 +96,7 @@ static void copy_bytes(struct fc *c, struct folio *to, u64 from_pfn)
 /* Swap the entry to the new folio. LOCKING: none but the area. */
 static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *new)
 {
-	u64 e = pte_mk(folio_pfn(c->q, new), fault_entry_bits(c, true, true)), was;
+	u64 e = pte_mk(folio_pfn(c->q, new), fault_entry_bits(c, fc_write(c), true)), was;
 	struct tlb_range r = { c->va, c->va + PAGE_SIZE, FLUSH_NO_ACCESS, false, false };
 	struct ptdesc *desc;
 	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
@@ -93,7 +105,9 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 	if (!p)
 		return FAULT_AGAIN;
 	was = pte_get(p);
-	if ((was ^ entry) & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) {
+	/* Exclusive by now: another thread has it pinned perhaps. */
+	if (((was ^ entry) & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) ||
+	    (old && page_exclusive(phys_record(c->q, entry_pfn(was))))) {
 		pt_pte_unlock(desc);
 		return FAULT_AGAIN;
 	}
@@ -137,6 +151,52 @@ static struct folio *hold_mapped(struct fc *c, u64 entry)
 	return f;
 }
 
+/* LOCKING: folio lock, entry lock, and a reference. */
+static bool is_sole(struct fc *c, struct folio *f)
+{
+	if (!mech_on(c->q, MECH_REUSE_COUNTS_REFS))
+		return a32_read(&f->mapcount) == 1;
+	return !folio_test(f, PG_SWAPCACHE) && a32_read(&f->ref) == 2;
+}
+
+/* 0: the page is exclusive now; -EXDEV: it is shared. A try-lock, as in Linux: who has the folio
+ * locked has a reference. */
+static int become_exclusive(struct fc *c, u64 entry)
+{
+	struct folio *f = hold_mapped(c, entry);
+	struct ptdesc *desc;
+	int r = -EXDEV;
+	pte_t *p;
+
+	if (!f)
+		return FAULT_AGAIN;
+	if (f->order)
+		goto out;
+	/* A page on its way to a list has one more. */
+	if (!folio_test(f, PG_LRU))
+		lru_drain(c->q);
+	if (!folio_trylock(f))
+		goto out;
+	if (folio_test(f, PG_SWAPCACHE))
+		(void)swap_try_free_folio(c->q, f);
+	p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	if (p) {
+		u64 e = pte_get(p);
+
+		if (!entry_present(e) || entry_pfn(e) != entry_pfn(entry)) {
+			r = FAULT_AGAIN;
+		} else if (is_sole(c, f)) {
+			folio_move_anon_rmap(c->q, f, c->v);
+			r = 0;
+		}
+		pt_pte_unlock(desc);
+	}
+	folio_unlock(f);
+out:
+	folio_put(c->q, f);
+	return r;
+}
+
 static int copy_page(struct fc *c, u64 entry)
 {
 	struct folio *old = NULL, *new;
@@ -152,13 +212,15 @@ static int copy_page(struct fc *c, u64 entry)
 			return FAULT_AGAIN;
 		}
 	}
-	copy_bytes(c, new, entry_pfn(entry));
+	fault_copy_bytes(c->q, new, entry_pfn(entry));
 	err = move_entry(c, entry, old, new);
 	if (err) {
 		fault_free_folio(c->q, new);
 	} else {
 		stat_inc(c->q, STAT_FAULT_COW);
 		stat_inc(c->q, STAT_FAULT_MINOR);
+		if (c->vf & VM_LOCKED)
+			a64_fetch_or(&new->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
 		lru_add(c->q, new);
 		folio_put(c->q, new);
 	}
@@ -176,6 +238,11 @@ int fault_do_wp(struct fc *c, u64 entry)
 		return FAULT_AGAIN;
 	if (!pte_special(entry)) {
 		err = reuse(c, entry);
+		if (err == -EXDEV) {
+			err = become_exclusive(c, entry);
+			if (!err)
+				err = reuse(c, entry);
+		}
 		if (err != -EXDEV)
 			return err;
 	}

@@ -59,6 +59,7 @@ enum access {
 		2), /* by the core on somebody's behalf (pin, populate), not by a trapped access */
 	ACCESS_FORCE =
 		BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
+	ACCESS_UNSHARE = BIT(5),  /* the page is to be exclusive, though it is only read (pins) */
 	ACCESS_SPURIOUS = BIT(3), /* the same access trapped again: reinstall the translation */
 };
 
@@ -129,7 +130,8 @@ struct machine_ops {
 	/* ---- spaces and areas ---- */
 	/* `root`: the top table (PTRS_PER_TABLE words). On success *out and the addresses usable
 	 * for areas in *usable (host: a reserved region; accesses in it that hit no area raise the
-	 * trap). */
+	 * trap). Without CAP_HOME all spaces have the same: they are forked to the same addresses.
+	 */
 	int (*space_create)(struct machine *m, a64_t *root, void *trap_ctx, struct mspace **out,
 			    struct range *usable);
 	void (*space_destroy)(struct machine *m, struct mspace *s);

@@ -13,7 +13,8 @@
  *     entries.
  *  4. PG_LRU set <=> linked into an LRU list; only the one who cleared it may unlink it.
  *  5. anon: mapping & MAPPING_ANON, index = va page index in the area it was first mapped in.
- *  6. PG_ANON_EXCLUSIVE: exactly one space maps it, and that space may write it without a copy.
+ *  6. PG_ANON_EXCLUSIVE, which each page's own record holds: one entry at most maps the page, and
+ * its space may write it without a copy. A writable entry's page is exclusive; so is a pinned one.
  *  7. PG_SWAPCACHE <=> swap is the swap entry of page 0 and the slots point back at this folio.
  *  8. the upper bits of `flags` (from bit 20) belong to the phys folder: allocator state, which LRU
  *     list, order, frame number. So flags are changed bit by bit, never stored as a whole.
@@ -45,7 +46,7 @@ enum folio_flag {
 	PG_SWAPCACHE = 9,
 	PG_WRITEBACK = 10,
 	PG_WORKINGSET = 11,     /* came back within the refault distance */
-	PG_ANON_EXCLUSIVE = 12, /* of the whole folio (private pages of one space) */
+	PG_ANON_EXCLUSIVE = 12, /* of each page, tails too (P); changed while a space maps it */
 	PG_MLOCKED = 13,
 	PG_LAZYFREE = 14,  /* MADV_FREE: may be dropped while clean */
 	PG_RECLAIM = 15,   /* isolated by reclaim */
@@ -163,6 +164,13 @@ static inline void folio_lock(struct folio *f)
 static inline void folio_unlock(struct folio *f)
 {
 	bitlock_unlock(&f->flags, PG_LOCKED, PG_WAITERS, (u32 *)&f->flags.raw);
+}
+
+/* Of one page: its record, not its folio's. LOCKING: to change it, the entry lock of the one entry
+ * that maps the page. */
+static inline bool page_exclusive(const struct folio *page)
+{
+	return folio_test(page, PG_ANON_EXCLUSIVE);
 }
 
 /* Any entry maps any page of it. For large folios a sum over pages: a snapshot. */

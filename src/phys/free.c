@@ -303,15 +303,17 @@ void phys_free_frozen_list(struct quire *q, struct list *folios)
 
 /* ---- splitting ---- */
 
+/* What a page has of its own already. */
+#define PG_PER_PAGE (PGF(ANON_EXCLUSIVE) | FOLIO_PFN_MASK)
 /* What a page inherits from the folio: not its lock, not what only a large folio has. */
 #define PG_NOT_INHERITED                                                                      \
 	(PGF(LOCKED) | PGF(WAITERS) | PGF(HEAD) | PGF(PARTIAL) | 15ull << FOLIO_ORDER_SHIFT | \
-	 FOLIO_PFN_MASK)
+	 PG_PER_PAGE)
 
 static void split_page(struct folio *head, u64 head_flags, u32 i)
 {
 	struct folio *page = head + i;
-	u64 pfn = a64_read(&page->flags) & FOLIO_PFN_MASK;
+	u64 own = a64_read(&page->flags) & PG_PER_PAGE;
 
 	BUG_ON(a32_read(&page->ref));
 	aptr_init(&page->mapping, aptr_read(&head->mapping));
@@ -322,7 +324,7 @@ static void split_page(struct folio *head, u64 head_flags, u32 i)
 	page->node = head->node;
 	a32_init(&page->entire_mapcount, 0);
 	list_init(&page->lru);
-	a64_set(&page->flags, (head_flags & ~PG_NOT_INHERITED) | pfn);
+	a64_set(&page->flags, (head_flags & ~PG_NOT_INHERITED) | own);
 }
 
 void phys_split_frozen(struct quire *q, struct folio *f, const u32 *refs)

@@ -61,8 +61,12 @@ static void anon_vma_free_rcu(struct quire *q, struct rcu_head *head)
 
 void anon_vma_put(struct quire *q, struct anon_vma *av)
 {
-	if (a32_sub_return(&av->ref, 1) == 0)
+	while (av && a32_sub_return(&av->ref, 1) == 0) {
+		struct anon_vma *parent = av->parent;
+
 		qrcu_call(q, &av->rcu, anon_vma_free_rcu);
+		av = parent;
+	}
 }
 
 /*
@@ -195,6 +199,7 @@ int anon_vma_prepare(struct quire *q, struct vma *v)
 	rwsem_write_lock(&av->root->rwsem);
 	if (aptr_cmpxchg(&v->anon_vma, &none, av)) {
 		chain_link(avc, v, av);
+		av->nr_active++;
 		rwsem_write_unlock(&av->root->rwsem);
 		return 0;
 	}
@@ -205,6 +210,19 @@ int anon_vma_prepare(struct quire *q, struct vma *v)
 	return 0;
 }
 
+/* LOCKING: the root is write-locked. */
+static void chain_unlink(struct anon_vma_chain *avc)
+{
+	struct anon_vma *av = avc->anon_vma;
+
+	itree_erase(&av->tree, &avc->node);
+	list_del(&avc->same_vma);
+	if (av == aptr_read(&avc->vma->anon_vma))
+		av->nr_active--;
+	if (av->parent && itree_empty(&av->tree))
+		av->parent->nr_children--;
+}
+
 static void chains_forget(struct quire *q, struct vma *v)
 {
 	list_for_each_safe(pos, tmp, &v->anon_chain) {
@@ -212,8 +230,7 @@ static void chains_forget(struct quire *q, struct vma *v)
 		struct anon_vma *av = avc->anon_vma;
 
 		rwsem_write_lock(&av->root->rwsem);
-		itree_erase(&av->tree, &avc->node);
-		list_del(&avc->same_vma);
+		chain_unlink(avc);
 		rwsem_write_unlock(&av->root->rwsem);
 		cache_free(q->rmap->chains, avc);
 		anon_vma_put(q, av);
@@ -222,7 +239,16 @@ static void chains_forget(struct quire *q, struct vma *v)
 	aptr_set(&v->anon_vma, NULL);
 }
 
-int anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src)
+/* May the child's area take this one of its parent's as its own? Only where no area does any more,
+ * and at most one line of children hangs below it; never the root. */
+static bool may_adopt(const struct anon_vma *av)
+{
+	return av->parent && !av->nr_active && av->nr_children < 2;
+}
+
+/* dst is chained to all of src's anon_vmas. With `adopt`, dst's own becomes one of them that may be
+ * had. */
+static int chains_copy(struct quire *q, struct vma *dst, struct vma *src, bool adopt)
 {
 	list_for_each(pos, &src->anon_chain) {
 		struct anon_vma_chain *from = list_entry(pos, struct anon_vma_chain, same_vma);
@@ -235,9 +261,62 @@ int anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src)
 		a32_fetch_add(&from->anon_vma->ref, 1);
 		rwsem_write_lock(&from->anon_vma->root->rwsem);
 		chain_link(avc, dst, from->anon_vma);
+		if (adopt && !aptr_read(&dst->anon_vma) && may_adopt(from->anon_vma)) {
+			from->anon_vma->nr_active++;
+			aptr_set_release(&dst->anon_vma, from->anon_vma);
+		}
 		rwsem_write_unlock(&from->anon_vma->root->rwsem);
 	}
-	aptr_set_release(&dst->anon_vma, aptr_read(&src->anon_vma));
+	return 0;
+}
+
+static void set_own(struct vma *v, struct anon_vma *av)
+{
+	rwsem_write_lock(&av->root->rwsem);
+	av->nr_active++;
+	aptr_set_release(&v->anon_vma, av);
+	rwsem_write_unlock(&av->root->rwsem);
+}
+
+int anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src)
+{
+	int err = chains_copy(q, dst, src, false);
+
+	if (!err && aptr_read(&src->anon_vma))
+		set_own(dst, aptr_read(&src->anon_vma));
+	return err;
+}
+
+int anon_vma_fork(struct quire *q, struct vma *dst, struct vma *src)
+{
+	struct anon_vma *parent = aptr_read(&src->anon_vma), *av;
+	struct anon_vma_chain *avc;
+	int err;
+
+	if (!parent)
+		return 0;
+	err = mech_on(q, MECH_FORK_CHAINS) ? chains_copy(q, dst, src, true) : 0;
+	if (err || aptr_read(&dst->anon_vma))
+		return err;
+	av = anon_vma_alloc(q);
+	avc = cache_zalloc(q->rmap->chains);
+	if (!av || !avc) {
+		if (av)
+			anon_vma_put(q, av);
+		if (avc)
+			cache_free(q->rmap->chains, avc);
+		chains_forget(q, dst);
+		return -ENOMEM;
+	}
+	a32_fetch_add(&parent->ref, 1);
+	av->parent = parent;
+	av->root = parent->root;
+	rwsem_write_lock(&av->root->rwsem);
+	parent->nr_children++;
+	chain_link(avc, dst, av);
+	av->nr_active++;
+	aptr_set_release(&dst->anon_vma, av);
+	rwsem_write_unlock(&av->root->rwsem);
 	return 0;
 }
 
@@ -298,6 +377,7 @@ static bool op_can_merge(struct vma *a, struct vma *b)
 
 const struct vma_ops rmap_vma_ops = {
 	.clone = op_clone,
+	.fork = anon_vma_fork,
 	.unlink = op_unlink,
 	.relink = op_relink,
 	.forget = chains_forget,
@@ -311,6 +391,7 @@ u64 rmap_check_vma(struct quire *q, struct vma *v)
 
 	(void)q;
 	bad += WARN_ON(!av != list_empty(&v->anon_chain));
+	bad += WARN_ON(av && !av->nr_active);
 	list_for_each(pos, &v->anon_chain) {
 		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
 

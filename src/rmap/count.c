@@ -17,21 +17,66 @@ void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u6
 	/* Nobody can have found this folio yet: plain initialisation, published by the entry. */
 	aptr_set(&f->mapping, (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
 	a64_fetch_or(&f->flags, PGF(SWAPBACKED) | PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
-	for (u32 i = 0; i < nr; i++)
+	for (u32 i = 0; i < nr; i++) {
+		a64_t *flags = &folio_page(f, i)->flags;
+
 		a32_init(&folio_page(f, i)->mapcount, 1);
+		/* Nobody changes a tail's flags now: a store is enough. */
+		if (i)
+			a64_set(flags, a64_read(flags) | PGF(ANON_EXCLUSIVE));
+	}
 }
 
 void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v,
 			      u64 va)
 {
+	struct anon_vma *av = aptr_read(&v->anon_vma);
+
 	(void)q;
 	if (!aptr_read(&f->mapping)) {
 		f->index = vma_index(v, va) - first;
-		aptr_set_release(&f->mapping,
-				 (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
+		if (!page_exclusive(folio_page(f, first)))
+			av = av->root;
+		aptr_set_release(&f->mapping, (void *)((uintptr_t)av | MAPPING_ANON));
 	}
 	for (u32 i = 0; i < nr; i++)
 		a32_fetch_add(&folio_page(f, first + i)->mapcount, 1);
+}
+
+void folio_dup_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
+{
+	(void)q;
+	folio_get_nr(f, nr);
+	for (u32 i = 0; i < nr; i++) {
+		DEBUG_ON(page_exclusive(folio_page(f, first + i)));
+		a32_fetch_add(&folio_page(f, first + i)->mapcount, 1);
+	}
+}
+
+int folio_try_share_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
+{
+	bool exclusive = false;
+
+	DEBUG_ON(first + nr > folio_nr(f));
+	for (u32 i = 0; i < nr; i++)
+		exclusive |= page_exclusive(folio_page(f, first + i));
+	if (!exclusive)
+		return 0;
+	smp_mb();
+	if (mech_on(q, MECH_PIN_BLOCKS_SHARING) && folio_maybe_pinned(f))
+		return -EBUSY;
+	for (u32 i = 0; i < nr; i++)
+		folio_clear(folio_page(f, first + i), PG_ANON_EXCLUSIVE);
+	return 0;
+}
+
+void folio_move_anon_rmap(struct quire *q, struct folio *f, struct vma *v)
+{
+	(void)q;
+	lock_assert_held(&f->flags);
+	DEBUG_ON(f->order);
+	aptr_set_release(&f->mapping, (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
+	folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)

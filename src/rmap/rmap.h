@@ -4,9 +4,19 @@
  * struct anon_vma: a reference-counted set of areas that may map the same anonymous folios, in an
  * interval tree by page index; areas and anon_vmas are linked by anon_vma_chain objects (an area
  * may be in several once spaces fork). All anon_vmas of one family share the root's rwsem.
- * A folio's mapping holds the anon_vma (| MAPPING_ANON) and its index; to walk, one takes a
- * reference with folio_get_anon_vma (RCU; revalidates that the folio is still mapped) and
- * read-locks the root.
+ * Fork gives a child's area an anon_vma of its own, for the pages that the child will write, and
+ * chains it to all those of the parent's area, whose folios it shares:
+ *
+ *   parent's area -- A                    a folio of A is found in parent and child,
+ *   child's area  -- A, B (child of A)    one that the child wrote is B's and found in the child
+ * only
+ *
+ * So every area that may map a folio of an anon_vma is in that one's tree. An anon_vma that no area
+ * calls its own any more is taken by the next fork instead of a new one (anon_vma_fork), which
+ * bounds the chains of a line of processes that fork and exit by the number of those alive. A
+ * folio's mapping holds the anon_vma (| MAPPING_ANON) and its index; to walk, one takes a reference
+ * with folio_get_anon_vma (RCU; revalidates that the folio is still mapped) and read-locks the
+ * root.
  *
  *   T1: rmap walk                             T2: last unmap of the folio
  *   rcu lock; m = folio->mapping
@@ -26,10 +36,13 @@
 #include "vma/vma.h"
 
 struct anon_vma {
-	struct rwsem rwsem;    /* used of the root only */
-	struct anon_vma *root; /* (C) */
-	a32_t ref;             /* areas' chains + walkers */
-	struct itree tree;     /* (root rwsem) of anon_vma_chain.node */
+	struct rwsem rwsem;      /* used of the root only */
+	struct anon_vma *root;   /* (C) */
+	a32_t ref;               /* areas' chains + walkers + children */
+	struct anon_vma *parent; /* (C) with a reference; NULL: a root */
+	u32 nr_children;         /* (root rwsem) anon_vmas with areas whose parent this is */
+	u32 nr_active;           /* (root rwsem) areas whose own anon_vma this is */
+	struct itree tree;       /* (root rwsem) of anon_vma_chain.node */
 	struct rcu_head rcu;
 };
 
@@ -91,14 +104,41 @@ int must_check anon_vma_prepare(struct quire *q, struct vma *v);
 /* mremap: dst gets src's anon_vma. LOCKING: space write lock. */
 int must_check anon_vma_clone(struct quire *q, struct vma *dst, struct vma *src);
 
+/* fork: dst is chained to all of src's and gets an anon_vma of its own. 0 or -ENOMEM (nothing
+ * changed). LOCKING: both spaces' write locks; dst is in no map yet. */
+int must_check anon_vma_fork(struct quire *q, struct vma *dst, struct vma *src);
+
 /* ---- counting: LOCKING: entry lock held ---- */
 /* First mapping of a new anonymous folio, nr == folio_nr: sets mapping, index, exclusive,
  * swap-backed. */
 void folio_add_new_anon_rmap(struct quire *q, struct folio *f, struct vma *v, u64 va);
 /* A further mapping of pages [first, first+nr) (swap-in again, remap, refault into a live folio).
- * LOCKING: folio lock too. */
+ * A folio without a mapping becomes the area's if the first page is exclusive, else the root's: any
+ * space that descends from it may map it. LOCKING: folio lock too. */
 void folio_add_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr, struct vma *v,
 			      u64 va);
+/* Another space's entries will map pages [first, first + nr) too, each with a reference. LOCKING:
+ * entry locks of both; the pages are not exclusive (any more). */
+void folio_dup_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
+/*
+ * Take exclusivity from pages [first, first + nr) (Linux e3b4b137): from now on nobody writes them
+ * in place, or pins them. -EBUSY: one of them may be pinned; nothing has changed. The entries of
+ * exclusive pages were cleared or lost the right to write before, under the entry lock that is
+ * held:
+ *
+ *   T1: unmap, fork                      T2: pin_fast, which holds no lock
+ *   clear (write-protect) the entry      reads the entry
+ *   (full barrier)                       adds the pin (full barrier)
+ *   pinned? then restore it              entry still the same? else drop the pin
+ *   not exclusive any more               page still exclusive? else drop the pin
+ *
+ * Either T1 sees the pin, or T2 sees what T1 did to the entry. An entry that was not writable looks
+ * the same to T2 after a fork: there the fork sequence (fault.h) tells it.
+ */
+int must_check folio_try_share_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
+/* The area's space is the only one left: the folio is its own from now on, and exclusive. LOCKING:
+ * folio lock too; order 0. */
+void folio_move_anon_rmap(struct quire *q, struct folio *f, struct vma *v);
 /* Does not touch references. Sets PG_PARTIAL when a large folio stays partly mapped. */
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
 void folio_remove_rmap_pmd(struct quire *q, struct folio *f);

@@ -123,8 +123,8 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 	/* Memory that is protected against reading is not read by eviction. */
 	if (r->home && (!(vf & VM_READ) || (vf & VM_UNREADABLE)))
 		return false;
-	/* Pins are taken under the entry lock, which is held: none can come while the entries go.
-	 */
+	/* The cheap look. A pin that is taken without the entry lock may come until the entry is
+	 * cleared: unmap_one looks again. */
 	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && folio_maybe_pinned(f))
 		return false;
 	return true;
@@ -145,16 +145,27 @@ static bool lazyfree_is_clean(struct folio *f, u64 pfn, pte_t *p, u32 n)
 	return true;
 }
 
+/* The entry is clear: is its page still pinned, or about to be? Else it is exclusive no more: its
+ * swap entry remembers it. */
+static bool pinned_meanwhile(struct round *r, struct folio *f, u32 i)
+{
+	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && mech_on(r->q, MECH_SHARE_AFTER_CLEAR))
+		return folio_try_share_anon_rmap_ptes(r->q, f, i, 1);
+	folio_clear(folio_page(f, i), PG_ANON_EXCLUSIVE);
+	return false;
+}
+
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
 /*
  * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was
  * to be dropped was written since lazyfree_is_clean looked (the hardware sets DIRTY without the
- * entry lock), so its entry is back.
+ * entry lock), or one was pinned, so its entry is back.
  */
 static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn,
 				bool drop)
 {
+	bool exclusive;
 	u64 e = pte_get(p), slot;
 
 	if (!pte_present(e) || pte_special(e) || entry_pfn(e) != pfn + i)
@@ -163,7 +174,8 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 	e = pte_get_and_clear(p);
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
-	if (drop && pte_dirty(e)) {
+	exclusive = page_exclusive(folio_page(f, i));
+	if ((drop && pte_dirty(e)) || pinned_meanwhile(r, f, i)) {
 		pte_set(p, e);
 		return UNMAP_KEPT;
 	}
@@ -172,8 +184,7 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		return UNMAP_GONE;
 	slot = f->swap + i;
 	r->q->rmap->swap_ops->dup(r->q, slot, 1);
-	pte_set(p, swp_entry(SWP_STORE, slot) |
-			   (folio_test(f, PG_ANON_EXCLUSIVE) ? SWP_EXCLUSIVE : 0));
+	pte_set(p, swp_entry(SWP_STORE, slot) | (exclusive ? SWP_EXCLUSIVE : 0));
 	a64_add(&r->rs->swap_entries, 1);
 	return UNMAP_GONE;
 }

@@ -34,8 +34,9 @@ static void check_present(struct tally *t, u64 va, u64 e)
 		t->bad += WARN_ON(entry_pfn(e) != va >> PAGE_SHIFT);
 	if (!machine_has(t->q->machine, CAP_HW_AD))
 		t->bad += WARN_ON(pte_write(e) && !pte_dirty(e));
-	/* Writable means exclusive (Linux 6c287605). */
-	t->bad += WARN_ON(pte_write(e) && !folio_test(f, PG_ANON_EXCLUSIVE));
+	/* Writable means exclusive, and exclusive means mapped once (Linux 6c287605). */
+	t->bad += WARN_ON(pte_write(e) && !page_exclusive(page));
+	t->bad += WARN_ON(page_exclusive(page) && a32_read(&page->mapcount) != 1);
 }
 
 static void check_entry(void *ctx, u64 va, u64 e, unsigned level)
@@ -55,6 +56,8 @@ static void check_entry(void *ctx, u64 va, u64 e, unsigned level)
 	} else if (pte_is_swap(e)) {
 		t->swaps_here++;
 		t->bad += WARN_ON(swap_count(t->q, swp_slot(e)) == 0);
+		/* Nobody else's entry names the slot. */
+		t->bad += WARN_ON((e & SWP_EXCLUSIVE) && swap_count(t->q, swp_slot(e)) != 1);
 	}
 }
 

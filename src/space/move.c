@@ -208,8 +208,8 @@ static void target_mapped(struct mover *m, struct target *t, struct folio *f, u6
 		folio_get(t->f);
 		folio_add_anon_rmap_ptes(m->q, t->f, t->first, 1, m->new, dst);
 		a64_fetch_and(&t->f->flags, ~PGF(LAZYFREE));
-		a64_fetch_or(&t->f->flags, keep | PGF(DIRTY) | PGF(SWAPBACKED) |
-						   PGF(ANON_EXCLUSIVE) | PGF(UPTODATE));
+		a64_fetch_or(&t->f->flags, keep | PGF(DIRTY) | PGF(SWAPBACKED) | PGF(UPTODATE));
+		folio_set(folio_page(t->f, t->first), PG_ANON_EXCLUSIVE);
 		return;
 	}
 	folio_add_new_anon_rmap(m->q, t->f, m->new, dst);

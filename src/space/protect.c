@@ -26,7 +26,7 @@ static u64 new_entry(struct quire *q, u64 e, u64 vf)
 	if (!(vf & VM_WRITE) || none || pte_special(e)) {
 		e &= ~ENTRY_WRITE;
 	} else if (!pte_write(e) && (hw || pte_dirty(e)) &&
-		   folio_test(phys_folio(q, entry_pfn(e)), PG_ANON_EXCLUSIVE)) {
+		   page_exclusive(phys_record(q, entry_pfn(e)))) {
 		/* An exclusive page may be written without a fault. */
 		e |= ENTRY_WRITE;
 	}

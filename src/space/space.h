@@ -1,6 +1,6 @@
 /*
  * space.h - one address space and the operations on it: map, unmap, protect, advise, remap,
- * mincore, mlock, exit.
+ * mincore, mlock, fork, exit.
  *
  * Semantics and errno values are those of Linux's calls of the same name for private anonymous
  * memory; ranges are rounded as there. Composes vma (metadata), gather (teardown), rmap, fault,
@@ -55,6 +55,14 @@ enum advice {
 int must_check spaces_create(struct quire *q);
 void spaces_destroy(struct quire *q);
 int must_check space_create(struct quire *q, unsigned cgroup, unsigned node, struct space **out);
+/*
+ * A second space with the parent's areas and contents, as fork(2) makes it: pages are shared
+ * until one of the two writes them; areas with DONTFORK are left out, those with WIPEONFORK are
+ * empty, none is mlocked; pages that may be pinned are copied. The child is the caller's to
+ * destroy, before or after the parent. -ENOMEM: no child, and the parent's contents are as they
+ * were. -EOPNOTSUPP on CAP_HOME machines.
+ */
+int must_check space_fork(struct quire *q, struct space *parent, struct space **child);
 /* Everything is unmapped. LOCKING: nobody else uses it. */
 void space_destroy(struct quire *q, struct space *s);
 struct range space_usable(struct space *s);

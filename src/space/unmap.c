@@ -37,9 +37,9 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool
 	if (dirty && mech_on(z->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
 	folio_remove_rmap_ptes(z->q, f, idx, n);
-	/* The rest of a large folio may be in areas that are not locked; if it is in one, unmapping
-	 * for reclaim finds out. */
-	if (unlikely(folio_test(f, PG_MLOCKED)) && n < folio_nr(f)) {
+	/* The rest of a large folio, or another space, may have it in areas that are not locked; if
+	 * it is in one, unmapping for reclaim finds out. */
+	if (unlikely(folio_test(f, PG_MLOCKED)) && (n < folio_nr(f) || folio_mapped(f))) {
 		a64_fetch_and(&f->flags, ~(PGF(MLOCKED) | PGF(UNEVICTABLE)));
 		if (lru_isolate(z->q, f))
 			lru_putback(z->q, f);

@@ -19,6 +19,7 @@ static bool can_always_merge(struct vma *a, struct vma *b)
 
 static const struct vma_ops no_ops = {
 	.clone = no_clone,
+	.fork = no_clone,
 	.unlink = no_op,
 	.relink = no_op,
 	.forget = no_op,
@@ -106,6 +107,12 @@ void space_write_lock(struct vmas_of *s)
 	rwsem_write_lock(&s->lock);
 	a32_fetch_add(&s->write_gen, 1);
 	DEBUG_ON(!(a32_read(&s->write_gen) & 1));
+}
+
+void space_write_lock_unseen(struct vmas_of *s)
+{
+	BUG_ON(!rwsem_write_trylock(&s->lock));
+	a32_fetch_add(&s->write_gen, 1);
 }
 
 void space_write_unlock(struct vmas_of *s)
@@ -353,4 +360,28 @@ int vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struc
 	if (!err)
 		*out = vma_merge_around(s, v);
 	return err;
+}
+
+int vma_add_forked(struct vmas_of *s, struct vma *src, u64 flags, bool share, struct vma **out)
+{
+	struct range r = { vma_start(src), vma_end(src) };
+	struct vma *v;
+	int err;
+
+	if (!share || !aptr_read(&src->anon_vma))
+		return vma_add(s, r, flags, src->pgoff, out);
+	if (rangemap_reserve(&s->map, 1))
+		return -ENOMEM;
+	v = vma_alloc(s, r, flags, src->pgoff);
+	if (!v)
+		return -ENOMEM;
+	err = vma_ops_of(s)->fork(s->q, v, src);
+	if (err) {
+		vma_free_unseen(s, v);
+		return err;
+	}
+	BUG_ON(rangemap_insert(&s->map, r.start, r.end, v));
+	vmas_account(s, flags, (s64)vma_pages(v));
+	*out = v;
+	return 0;
 }

@@ -118,6 +118,9 @@ struct vma_ops {
 	 * anon_vma; its bounds and pgoff are set (split) or still its own (merge; relink follows).
 	 * 0 or -ENOMEM (nothing changed). */
 	int (*clone)(struct quire *q, struct vma *new, struct vma *old);
+	/* `new`, of another space that is forked from old's, will map old's folios too: chained to
+	 * old's anon_vmas, with one of its own. 0 or -ENOMEM (nothing changed). */
+	int (*fork)(struct quire *q, struct vma *new, struct vma *old);
 	/* Bounds or pgoff of v are about to change: take it out of the interval trees ... */
 	void (*unlink)(struct quire *q, struct vma *v);
 	/* ... and have changed: put it back. Between the two the anon_vma root is write-locked by
@@ -143,6 +146,8 @@ void vmas_fini(struct vmas_of *s);
 void space_read_lock(struct vmas_of *s);
 void space_read_unlock(struct vmas_of *s);
 void space_write_lock(struct vmas_of *s);
+/* The same for a space that nobody else knows yet, while another's is held. */
+void space_write_lock_unseen(struct vmas_of *s);
 /* Ends every per-VMA write lock of this section too. Runs what is due of deferred frees: no spin
  * lock held, no RCU section. */
 void space_write_unlock(struct vmas_of *s);
@@ -172,6 +177,10 @@ int must_check vma_add(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, 
  * where that allows it. pgoff is src's at the first page, so src itself stays. */
 int must_check vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
 			     struct vma *src, struct vma **out);
+/* A child's copy of the parent's area src, with these flags, chained to src's anon_vmas if
+ * `share`; merged with nothing if so. 0 or -ENOMEM (nothing changed). */
+int must_check vma_add_forked(struct vmas_of *s, struct vma *src, u64 flags, bool share,
+			      struct vma **out);
 /* Make va an area boundary. 0 or -ENOMEM (nothing changed). */
 int must_check vma_split(struct vmas_of *s, u64 va);
 /* Take the area out of the tree (write-locks and detaches it) and free it after a grace period.

@@ -14,7 +14,7 @@
 #define XM_SLOTS       8u
 #define XM_FILES       2u
 #define XM_FILE_BLOCKS 16u
-#define XM_SPACES      2u
+#define XM_SPACES      3u
 #define XM_HOME_PAGES  32u /* pages of a space that may have bytes: the first of each 2 MiB */
 #define XM_STAGE_PAGES 4u  /* in one fill of home frames */
 #define XM_USABLE_SIZE (4 * PMD_SIZE)

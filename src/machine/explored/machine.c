@@ -16,7 +16,9 @@ static int op_space_create(struct machine *m, a64_t *root, void *trap_ctx, struc
 		s->root = root;
 		s->trap_ctx = trap_ctx;
 		s->number = i;
-		s->usable.start = XM_SPACE_START * (i + 1);
+		/* Where frames are not addresses all spaces have the same, so that they can be
+		 * forked. */
+		s->usable.start = XM_SPACE_START * (xm_is_home(xm) ? i + 1 : 1);
 		s->usable.end = s->usable.start + XM_USABLE_SIZE;
 		if (xm_is_home(xm))
 			xm_home_create(s);

@@ -99,10 +99,11 @@ const char *sim_violation_name(enum sim_violation v)
 
 /* ---- spaces ---- */
 
-/* Slot i lies around (i + 1) TiB, so that every space's addresses cross a top-level entry. */
+/* Slot i lies around (i + 1) TiB, so that every space's addresses cross a top-level entry. Where
+ * frames are not addresses all spaces use slot 0's, so that they can be forked. */
 static struct range slot_range(const struct sim *sim, unsigned slot)
 {
-	u64 middle = (u64)(slot + 1) << SIM_SLOT_SHIFT;
+	u64 middle = (u64)(sim_is_home(sim) ? slot + 1 : 1) << SIM_SLOT_SHIFT;
 
 	return (struct range){ middle - sim->cfg.slot_bytes / 2, middle + sim->cfg.slot_bytes / 2 };
 }
