@@ -95,6 +95,7 @@ struct env {
 	struct inject inject;
 	u64 r[ENV_RESULTS]; /* what actors found or did; each cell one actor's */
 	a64_t flag[4];
+	struct space *child[2];  /* by do_fork; those that are left go at the end */
 	struct folio *folio;     /* the scenario's page, if it keeps one */
 	struct folio *pinned[4]; /* by pin() */
 };
@@ -137,10 +138,23 @@ u32 do_referenced(struct env *e, struct folio *f);
 bool do_isolate(struct env *e, struct folio *f);
 /* Pin one page; 0 or an error. Cells of e->pinned are by `n`. */
 int do_pin(struct env *e, u32 n, u64 va, u32 access);
+/* The same, without a lock where that will do. */
+int do_pin_fast(struct env *e, u32 n, u64 va, u32 access);
 void do_unpin(struct env *e, u32 n);
 /* What the pinning device does to the page meanwhile. */
 void pinned_store(struct env *e, u32 n, u64 value);
 u64 pinned_load(struct env *e, u32 n);
+/* Forks: child `n` of the space, or of another child; and its end. Not on ON_HOME. */
+int do_fork(struct env *e, u32 n);
+int do_fork_child(struct env *e, u32 parent, u32 n);
+void do_child_exit(struct env *e, u32 n);
+/* As above, of child n. */
+void prepare_child_store(struct env *e, unsigned unit, u32 n, u64 va, u64 value);
+u64 prepare_child_load(struct env *e, unsigned unit, u32 n, u64 va);
+int child_store(struct env *e, u32 n, u64 va, u64 value);
+int child_load(struct env *e, u32 n, u64 va, u64 *value);
+int child_pin(struct env *e, u32 n, u64 va, u32 access); /* to e->pinned[n] */
+int child_unmap(struct env *e, u32 n, u64 va, u64 pages);
 /* What a program's threads tell each other. */
 void set_flag(struct env *e, u32 n);
 bool get_flag(struct env *e, u32 n);
@@ -153,6 +167,8 @@ u64 entry_at(struct env *e, u64 va); /* 0: none, or no table */
 struct folio *folio_at(struct env *e, u64 va);
 /* What the program would load from va now; it is brought in. Fails when the load fails. */
 u64 contents(struct env *e, u64 va);
+u64 child_entry_at(struct env *e, u32 n, u64 va);
+u64 child_contents(struct env *e, u32 n, u64 va);
 /* The load would end in this error (0: none). */
 int access_result(struct env *e, u64 va, bool write);
 void __attribute__((format(printf, 2, 3))) must(bool holds, const char *fmt, ...);

@@ -235,6 +235,16 @@ int do_pin(struct env *e, u32 n, u64 va, u32 access)
 	return leave(e, got == 1 ? 0 : (int)got);
 }
 
+int do_pin_fast(struct env *e, u32 n, u64 va, u32 access)
+{
+	struct range r = { va, va + PAGE_SIZE };
+	long got;
+
+	enter(e);
+	got = pin_fast(e->q, &e->s->fs, r, access, &e->pinned[n]);
+	return leave(e, got == 1 ? 0 : (int)got);
+}
+
 void do_unpin(struct env *e, u32 n)
 {
 	enter(e);

@@ -6,6 +6,20 @@
  *   add PIN_BIAS; unlock
  * Both look under the same lock, so a page is either pinned and stays, or gone and is faulted in
  * again.
+ *
+ * pin_fast takes no lock. It may pin what is being unmapped, shared or freed at this moment, and
+ * finds out afterwards:
+ *
+ *   T1: pin_fast                              T2: unmap, reclaim, fork
+ *   fork_seq even? RCU section
+ *   read the entry: present, allowed?         clear it or take WRITE from it
+ *   add the pin, but not to 0 references      pins? (rmap.h: folio_try_share_anon_rmap_ptes)
+ *   entry still the same, page still          last reference: frozen
+ *   exclusive, table still in the tree,
+ *   fork_seq still the same? else drop it
+ *
+ * The frame's record is never freed, so a pin that is dropped again did no harm; the RCU section
+ * keeps the table. What cannot be pinned so is left to pin_pages, which may fault.
  */
 #include "fault/fault_internal.h"
 
@@ -80,6 +94,97 @@ long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 			return va == r.start ? err : (long)((va - r.start) >> PAGE_SHIFT);
 	}
 	return (long)((r.end - r.start) >> PAGE_SHIFT);
+}
+
+/* What is at the entry, without a lock. On failure *drop is a folio to be given a pin's references
+ * back outside of the RCU section. */
+static bool pin_entry(struct quire *q, const pte_t *p, u32 access, struct folio **page,
+		      struct folio **drop)
+{
+	u64 e = pte_get(p);
+	struct folio *rec, *f;
+
+	if (!entry_present(e) || ((access & ACCESS_WRITE) && !pte_write(e)))
+		return false;
+	*page = NULL;
+	if (pte_special(e))
+		return true;
+	rec = phys_record(q, entry_pfn(e));
+	f = folio_head(rec);
+	if (!a32_add_unless(&f->ref, PIN_BIAS, 0))
+		return false;
+	smp_mb();
+	if ((mech_on(q, MECH_PIN_FAST_RECHECK) &&
+	     ((pte_get(p) ^ e) & ~(ENTRY_ACCESSED | ENTRY_DIRTY))) ||
+	    folio_head(rec) != f || !page_exclusive(rec)) {
+		*drop = f;
+		return false;
+	}
+	/* As in pin_present. */
+	if ((access & ACCESS_WRITE) && !folio_test(f, PG_DIRTY))
+		folio_set(f, PG_DIRTY);
+	*page = rec;
+	return true;
+}
+
+/* Inside one table. Returns pages pinned from the front. */
+static u64 pin_table(struct quire *q, struct fault_space *fs, u64 va, u64 max, u32 access,
+		     struct folio **pages)
+{
+	struct folio *drop = NULL;
+	bool live = true;
+	u64 n = 0;
+	pte_t *p;
+
+	max = min(max, (u64)(PTRS_PER_TABLE - entry_index(va, 0)));
+	qrcu_read_lock();
+	p = pt_pte_peek(&fs->rs.pgt, va);
+	while (p && n < max && pin_entry(q, p + n, access, &pages[n], &drop))
+		n++;
+	/* Unhooked, and perhaps its pages mapped anew by another one. */
+	if (n)
+		live = pt_pte_peek(&fs->rs.pgt, va) == p;
+	qrcu_read_unlock();
+	if (drop)
+		folio_put_nr(q, drop, PIN_BIAS);
+	if (live)
+		return n;
+	unpin_pages(q, pages, n);
+	return 0;
+}
+
+static u64 pin_lockless(struct quire *q, struct fault_space *fs, struct range r, u32 access,
+			struct folio **pages)
+{
+	u64 n = 0, all = range_size(r) >> PAGE_SHIFT, got;
+	u32 seq = a32_read_acquire(&fs->fork_seq);
+
+	if ((seq & 1) && mech_on(q, MECH_FORK_WRITE_SEQ))
+		return 0;
+	do {
+		got = pin_table(q, fs, r.start + (n << PAGE_SHIFT), all - n, access, pages + n);
+		n += got;
+	} while (got && n < all);
+	smp_mb();
+	if (a32_read(&fs->fork_seq) != seq && mech_on(q, MECH_FORK_WRITE_SEQ)) {
+		unpin_pages(q, pages, n);
+		return 0;
+	}
+	stat_add(q, STAT_PIN, n);
+	return n;
+}
+
+long pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 access,
+	      struct folio **pages)
+{
+	u64 n = pages ? pin_lockless(q, fs, r, access, pages) : 0;
+	long rest;
+
+	r.start += n << PAGE_SHIFT;
+	if (r.start == r.end)
+		return (long)n;
+	rest = pin_pages(q, fs, r, access, pages ? pages + n : NULL);
+	return rest < 0 && n ? (long)n : (long)n + rest;
 }
 
 void unpin_pages(struct quire *q, struct folio **pages, u64 n)

@@ -82,8 +82,9 @@ static u32 free_folio(struct quire *q, struct space *s, struct folio *f, pte_t *
 
 	if (!folio_trylock(f))
 		return 0;
+	/* Frozen: a pin without a lock that came in between would find its dirty mark gone. */
 	if (a32_read(&f->ref) != nr + (folio_test(f, PG_SWAPCACHE) ? nr : 0) ||
-	    (folio_test(f, PG_SWAPCACHE) && !swap_try_free_folio(q, f))) {
+	    (folio_test(f, PG_SWAPCACHE) && !swap_try_free_folio(q, f)) || !folio_freeze(f, nr)) {
 		folio_unlock(f);
 		return 0;
 	}
@@ -91,6 +92,7 @@ static u32 free_folio(struct quire *q, struct space *s, struct folio *f, pte_t *
 		a64_fetch_and(p + i, ~(ENTRY_DIRTY | ENTRY_ACCESSED | (hw ? 0 : ENTRY_WRITE)));
 	a64_fetch_and(&f->flags, ~(PGF(DIRTY) | PGF(ACTIVE) | PGF(REFERENCED)));
 	folio_set(f, PG_LAZYFREE);
+	folio_unfreeze(f, nr);
 	folio_unlock(f);
 	(void)s;
 	return nr;
