@@ -108,7 +108,7 @@ static void end_three(struct env *e)
 {
 	must(e->r[PIN] == 1, "the pin ended in error %d", (int)e->r[PIN] - 1);
 	e->r[HELD] = 0;
-	must(!do_fault(e, AT(0), ACCESS_WRITE), "the write fault failed");
+	must(!xm_store(e->m, 1, e->s->ms, AT(0), 2), "the parent's store failed");
 	must(folio_at(e, AT(0)) == e->pinned[0],
 	     "the parent writes another page than the pinned one");
 	must(child_contents(e, 0, AT(0)) == 1, "the child's page is lost");
@@ -167,6 +167,7 @@ SCENARIO(fork_pin_reclaim) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_SHARE_AFTER_CLEAR),
+	.bound = 4,
 	COMPOSED_SWAP,
 	.setup = setup_three,
 	.end = end_three,
