@@ -104,15 +104,37 @@ static void wait_for_pages(struct quire *q, struct space *s)
 	phys_unbar(q, pfn, nr);
 }
 
+static struct range first_area(struct space *s)
+{
+	struct range r = { 0, 0 };
+	struct vma *v;
+
+	space_read_lock(&s->fs.vmas);
+	v = vma_find_first(&s->fs.vmas, 0);
+	if (v)
+		r = (struct range){ vma_start(v), vma_end(v) };
+	space_read_unlock(&s->fs.vmas);
+	return r;
+}
+
+/* At once, with one flush; where there is no memory for that, area by area: removing one may need
+ * memory for the map too, a little, and must not be given up. */
+static void unmap_all(struct quire *q, struct space *s)
+{
+	struct range all = s->fs.vmas.usable, r;
+
+	if (!space_unmap(q, s, all.start, all.end - all.start))
+		return;
+	for (r = first_area(s); r.end; r = first_area(s))
+		if (space_unmap(q, s, r.start, range_size(r))) {
+			qrcu_barrier(q);
+			base_yield();
+		}
+}
+
 void space_destroy(struct quire *q, struct space *s)
 {
-	struct range all = s->fs.vmas.usable;
-
-	/* Area by area: removing one may need memory for the map, and must not be given up. */
-	while (space_unmap(q, s, all.start, all.end - all.start)) {
-		qrcu_barrier(q);
-		base_yield();
-	}
+	unmap_all(q, s);
 	wait_for_pages(q, s);
 	mutex_lock(&q->spaces->lock);
 	list_del(&s->all);

@@ -213,6 +213,8 @@ static void *worker_main(void *p)
 		pthread_barrier_wait(&run->barrier);
 		for (u32 i = 0; i < NR_SLICES; i++)
 			data_compare_slice(w, &w->slice[i]);
+		for (u32 i = 0; i < NR_CHILDREN; i++)
+			child_compare(w, &w->child[i]);
 		pthread_barrier_wait(&run->barrier);
 		if (!w->id) {
 			run->phase = phase + 1;
@@ -322,6 +324,8 @@ static void close_workers(struct run *run)
 			free(w->slice[i].shadow);
 		for (u32 i = 0; i < NR_PINS; i++)
 			free(w->pin[i].copy);
+		for (u32 i = 0; i < NR_CHILDREN; i++)
+			child_free(&w->child[i]);
 		free(w);
 	}
 }
@@ -458,8 +462,11 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 	}
 	run_workers(run);
 	check_counters(run);
-	for (u32 t = 0; t < run->cfg.threads; t++)
+	for (u32 t = 0; t < run->cfg.threads; t++) {
 		data_unpin_all(run->worker[t]);
+		for (u32 i = 0; i < NR_CHILDREN; i++)
+			child_exit(run->worker[t], &run->worker[t]->child[i]);
+	}
 	report->swap_out = stat_read(run->q, STAT_SWAP_OUT_PAGES);
 	report->swap_in = stat_read(run->q, STAT_SWAP_IN_PAGES);
 	report->refaults = stat_read(run->q, STAT_REFAULT);

@@ -7,6 +7,9 @@
  * working set, so that reclaim and swap run all the time. In the injecting phases operations may
  * fail, but never lose contents.
  *
+ * On plain frames the space is forked meanwhile: its children have the contents of that moment, are
+ * used and end in between.
+ *
  * A page that MADV_FREE was applied to holds its old bytes or zeroes until it is written; every
  * other page has exactly one right value. At the end of each phase all threads stand still:
  * contents are compared in full, quire_check_all() and the machine's violations must be 0.

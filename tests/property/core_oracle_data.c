@@ -234,7 +234,8 @@ static long pin(struct worker *w, struct pin *pin, struct span p)
 
 	if (pin->by_range)
 		return pin_range(run->q, &run->s->fs, r, access);
-	return pin_pages(run->q, &run->s->fs, r, access, pin->folio);
+	return chance(w, 50) ? pin_pages(run->q, &run->s->fs, r, access, pin->folio) :
+			       pin_fast(run->q, &run->s->fs, r, access, pin->folio);
 }
 
 void data_pin(struct worker *w)

@@ -20,6 +20,7 @@
 #define SLICE_PAGES     96u
 #define NR_SLICES       6u /* per worker */
 #define NR_PINS         3u /* per worker */
+#define NR_CHILDREN     2u /* per worker */
 #define PIN_PAGES       4u
 #define SHARED_PAGES    8u
 #define SHARED_PER_PAGE 16u
@@ -55,6 +56,12 @@ struct pin {
 	u8 *copy; /* bytes when it became stale */
 };
 
+/* A space that was forked from the run's, by one worker, with what its slices held then. */
+struct child {
+	struct space *s; /* NULL: none at the moment */
+	struct slice slice[NR_SLICES];
+};
+
 struct run {
 	struct oracle_config cfg;
 	struct machine *m;
@@ -83,6 +90,7 @@ struct worker {
 	const char *what; /* its name */
 	struct slice slice[NR_SLICES];
 	struct pin pin[NR_PINS];
+	struct child child[NR_CHILDREN];
 	u64 sum; /* added to shared counters */
 	pthread_t thread;
 };
@@ -147,6 +155,14 @@ void span_resync_locks(struct worker *w, struct span p);
 
 /* core_oracle_race.c */
 void race_any(struct worker *w);
+/* A load or a store in a child, which has these pages too. */
+void race_use(struct worker *w, struct space *s);
+
+/* core_oracle_fork.c */
+void fork_any(struct worker *w);
+void child_compare(struct worker *w, struct child *c);
+void child_exit(struct worker *w, struct child *c);
+void child_free(struct child *c);
 
 /* core_oracle_data.c: loads, stores, comparisons, pins */
 int page_access(const struct page *p, bool write);

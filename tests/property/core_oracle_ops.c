@@ -562,5 +562,6 @@ const struct op oracle_ops[] = {
 	{ "scratch", 10, do_scratch },
 	{ "limit", 5, do_limit },
 	{ "other_space", 2, do_other_space },
+	{ "fork", 150, fork_any },
 };
 const u32 oracle_nr_ops = ARRAY_SIZE(oracle_ops);

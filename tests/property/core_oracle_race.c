@@ -23,10 +23,10 @@ static void expect_race(struct worker *w, int rc, u64 va, const char *what)
 		oracle_wrong(w, "%s at %llx gives %d", what, (unsigned long long)va, rc);
 }
 
-static void race_load(struct worker *w, u64 va)
+static void race_load(struct worker *w, struct space *s, u64 va)
 {
 	u64 seen = 0;
-	int rc = sim_load(w->run->m, w->id, w->run->s->ms, va, &seen, sizeof(seen));
+	int rc = sim_load(w->run->m, w->id, s->ms, va, &seen, sizeof(seen));
 
 	expect_race(w, rc, va, "load");
 	if (!rc && seen && seen != tag(va))
@@ -34,11 +34,21 @@ static void race_load(struct worker *w, u64 va)
 			     (unsigned long long)seen, (unsigned long long)tag(va));
 }
 
-static void race_store(struct worker *w, u64 va)
+static void race_store(struct worker *w, struct space *s, u64 va)
 {
 	u64 v = tag(va);
 
-	expect_race(w, sim_store(w->run->m, w->id, w->run->s->ms, va, &v, sizeof(v)), va, "store");
+	expect_race(w, sim_store(w->run->m, w->id, s->ms, va, &v, sizeof(v)), va, "store");
+}
+
+void race_use(struct worker *w, struct space *s)
+{
+	u64 va = some_race_va(w);
+
+	if (chance(w, 50))
+		race_load(w, s, va);
+	else
+		race_store(w, s, va);
 }
 
 static void race_map(struct worker *w, u64 va, u64 size)
@@ -56,14 +66,15 @@ static void race_pin(struct worker *w, u64 va)
 	struct folio *folio[1];
 	struct range r = { va, va + PAGE_SIZE };
 	struct run *run = w->run;
-	long n = pin_pages(run->q, &run->s->fs, r, chance(w, 50) ? ACCESS_WRITE : ACCESS_READ,
-			   folio);
+	u32 access = chance(w, 50) ? ACCESS_WRITE : ACCESS_READ;
+	long n = chance(w, 50) ? pin_pages(run->q, &run->s->fs, r, access, folio) :
+				 pin_fast(run->q, &run->s->fs, r, access, folio);
 
 	if (n < 0)
 		expect_race(w, (int)n, va, "pin");
 	if (n != 1)
 		return;
-	race_load(w, va);
+	race_load(w, run->s, va);
 	unpin_pages(run->q, folio, 1);
 }
 
@@ -78,9 +89,9 @@ void race_any(struct worker *w)
 	u64 kind = rnd(w, 100);
 
 	if (kind < 35)
-		race_load(w, va);
+		race_load(w, run->s, va);
 	else if (kind < 70)
-		race_store(w, va);
+		race_store(w, run->s, va);
 	else if (kind < 82)
 		expect_race(w,
 			    space_advise(run->q, run->s, page, size,
