@@ -81,12 +81,11 @@ static void end_stale(struct env *e)
 SCENARIO(fork_reclaim) = {
 	.name = "fork_reclaim",
 	.title = "fork copies an entry while reclaim looks for the page's mappings",
-	.picture =
-		"  CPU0: reclaim                 CPU1: fork, then the parent unmaps\n"
-		"                                (chains the child's area to the parent's anon_vma)\n"
-		"                                the child maps the page\n"
-		"                                the parent's area and its anon_vma go\n"
-		"  walks the anon_vma: where is the child?\n",
+	.picture = "  CPU0: reclaim                 CPU1: fork, then the parent unmaps\n"
+		   "                                (chains the child's area as well)\n"
+		   "                                the child maps the page\n"
+		   "                                the parent's area and its anon_vma go\n"
+		   "  walks the anon_vma: where is the child?\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_FORK_CHAINS),
@@ -98,13 +97,12 @@ SCENARIO(fork_reclaim) = {
 SCENARIO(fork_unflushed) = {
 	.name = "fork_unflushed",
 	.title = "fork of a page that reclaim has unmapped and not flushed yet",
-	.picture =
-		"  CPU0: reclaim                 CPU2: fork            CPU1: store\n"
-		"  clears the entry, batches it                        has it cached\n"
-		"                                swap entry: counts it\n"
-		"                                (flushes the batch)\n"
-		"                                returns, says so\n"
-		"                                                      stores 8: the child reads it\n",
+	.picture = "  CPU0: reclaim                 CPU2: fork            CPU1: store\n"
+		   "  clears the entry, batches it                        has it cached\n"
+		   "                                swap entry: counts it\n"
+		   "                                (flushes the batch)\n"
+		   "                                returns, says so\n"
+		   "                                                      stores 8: too late\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BATCHED),

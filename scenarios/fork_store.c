@@ -82,7 +82,7 @@ SCENARIO(fork_writers) = {
 		"                                                      fault (waits for its area)\n"
 		"                                                      copies the page\n"
 		"                                stores to the old one\n"
-		"                                                      entry -> copy: CPU1's is lost\n",
+		"                                                      entry -> copy: lost\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(0) | BIT(1) | BIT(2),
 	.off = BIT(MECH_FORK_LOCK_AREAS),

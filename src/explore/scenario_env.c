@@ -135,11 +135,11 @@ void env_close(struct env *e)
 
 	must(!quire_check_all(q), "the core's invariants do not hold");
 	check_charges(e);
-	if (e->s)
-		for (u32 n = 0; n < ARRAY_SIZE(e->child); n++)
+	for (u32 n = 0; n < ARRAY_SIZE(e->child); n++)
 		if (e->child[n])
 			space_destroy(q, e->child[n]);
-	space_destroy(q, e->s);
+	if (e->s)
+		space_destroy(q, e->s);
 	must(!quire_check_all(q), "the core's invariants do not hold once the space is gone");
 	must(!cgroup_usage(q, CGROUP_ROOT), "%llu pages are charged though the space is gone",
 	     (unsigned long long)cgroup_usage(q, CGROUP_ROOT));

@@ -224,6 +224,9 @@ static int copy_page(struct fc *c, u64 entry)
 		lru_add(c->q, new);
 		folio_put(c->q, new);
 	}
+	/* Ours was perhaps the last mapping of a page that the swap cache has too. */
+	if (old && !err)
+		rmap_drop_unused_copy(c->q, old);
 	if (old)
 		folio_put_nr(c->q, old,
 			     err ? 1 : 2); /* the look's, and the entry's once it moved */

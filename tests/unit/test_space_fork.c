@@ -260,6 +260,60 @@ static void test_unshare(struct env *e, u64 va, bool large)
 }
 FOR_PLAIN(test_unshare)
 
+/* Without a lock: what is exclusive. What is not, or while the space is forked, goes the long way.
+ */
+static void test_pin_fast(struct env *e, u64 va, bool large)
+{
+	struct range r = { va, va + PG(PAGES) }, one = { va, va + PAGE_SIZE };
+	struct folio *pages[PAGES], *again;
+	u64 copies, zero;
+	struct env c;
+
+	(void)large;
+	env_write(e, va, PAGES, 1);
+	assert_int_equal(pin_fast(e->q, &e->s->fs, r, ACCESS_WRITE, pages), PAGES);
+	for (u64 i = 0; i < PAGES; i++)
+		assert_ptr_equal(pages[i], page_at(e, va + PG(i)));
+	env_check(e);
+	/* Reclaim leaves them. */
+	env_pageout(e, va, PAGES);
+	for (u64 i = 0; i < PAGES; i++)
+		assert_ptr_equal(pages[i], page_at(e, va + PG(i)));
+	unpin_pages(e->q, pages, PAGES);
+	/* Half of it swapped out: brought in on the way. */
+	env_pageout(e, va, PAGES / 2);
+	assert_int_equal(pin_fast(e->q, &e->s->fs, r, ACCESS_READ, pages), PAGES);
+	env_check(e);
+	unpin_pages(e->q, pages, PAGES);
+	c = fork_env(e);
+	copies = cow(e);
+	assert_int_equal(pin_fast(c.q, &c.s->fs, one, ACCESS_READ, pages), 1);
+	assert_int_equal(cow(e), copies + 1);
+	assert_true(page_exclusive(pages[0]));
+	/* Exclusive now, but perhaps not for long. */
+	a32_fetch_add(&c.s->fs.fork_seq, 1);
+	assert_int_equal(pin_fast(c.q, &c.s->fs, one, ACCESS_READ, &again), 1);
+	a32_fetch_add(&c.s->fs.fork_seq, 1);
+	assert_ptr_equal(again, pages[0]);
+	unpin_pages(c.q, pages, 1);
+	unpin_pages(c.q, &again, 1);
+	assert_int_equal(pin_fast(c.q, &c.s->fs, (struct range){ r.end, r.end + PAGE_SIZE },
+				  ACCESS_READ, pages),
+			 -EFAULT);
+	/* The zero page has no folio to be pinned. */
+	zero = map_single(e, 1);
+	env_expect_zero(e, zero, 1);
+	assert_int_equal(pin_fast(e->q, &e->s->fs, (struct range){ zero, zero + PAGE_SIZE },
+				  ACCESS_READ, &again),
+			 1);
+	assert_null(again);
+	unpin_pages(e->q, &again, 1);
+	env_expect(e, va, PAGES, 1, 0);
+	env_expect(&c, va, PAGES, 1, 0);
+	exit_env(&c);
+}
+FOR_PLAIN(test_pin_fast)
+
 static void test_areas(struct env *e, u64 va, bool large)
 {
 	u64 gone = map_single(e, 4), wiped = map_single(e, 4), kept = map_single(e, 4);
@@ -476,7 +530,7 @@ int main(void)
 		cmocka_unit_test(test_areas_all),   cmocka_unit_test(test_free_shared_all),
 		cmocka_unit_test(test_remap_all),   cmocka_unit_test(test_line_all),
 		cmocka_unit_test(test_fail_all),    cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_home),
+		cmocka_unit_test(test_home),        cmocka_unit_test(test_pin_fast_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
