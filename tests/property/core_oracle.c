@@ -1,6 +1,7 @@
 /* The property harness: an instance over a simulated machine, its workers, its phases, the end. */
 #include "core_oracle.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 
 #include "core_oracle_internal.h"
 #include "machine/native/native.h"
+#include "reclaim/reclaim_internal.h"
 
 #define HUNG_SECONDS 40
 #define WRONG_TOLD   8 /* of one run; more follow from the first as a rule */
@@ -175,6 +177,9 @@ static void check_instance(struct worker *w)
 
 	for (u32 i = 0; i < NR_INJECT_POINTS; i++)
 		inject_off(&run->inject, i);
+	/* The core's own thread may still be making room; nobody wakes it again now. */
+	while (a32_read_acquire(&run->q->reclaim->bg_word) == 1)
+		sched_yield();
 	qrcu_barrier(run->q);
 	bad = quire_check_all(run->q);
 	if (bad)
