@@ -129,7 +129,6 @@ SCENARIO(fork_pin) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_FORK_WRITE_SEQ) | BIT(MECH_PIN_BLOCKS_SHARING),
-	COMPOSED_FRAMES,
 	.setup = setup_read_only,
 	.step = step,
 	.end = end,
@@ -148,7 +147,6 @@ SCENARIO(pin_fast_reclaim) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_PIN_FAST_RECHECK) | BIT(MECH_SHARE_AFTER_CLEAR),
-	COMPOSED_SWAP,
 	.setup = setup_reclaimed,
 	.step = step,
 	.end = end_reclaimed,
@@ -168,7 +166,6 @@ SCENARIO(fork_pin_reclaim) = {
 	.units = BIT(1),
 	.off = BIT(MECH_SHARE_AFTER_CLEAR),
 	.bound = 4,
-	COMPOSED_SWAP,
 	.setup = setup_three,
 	.end = end_three,
 };

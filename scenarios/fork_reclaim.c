@@ -89,7 +89,6 @@ SCENARIO(fork_reclaim) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_FORK_CHAINS),
-	COMPOSED_SWAP,
 	.setup = setup,
 	.end = end,
 };
@@ -107,7 +106,6 @@ SCENARIO(fork_unflushed) = {
 	.units = BIT(1),
 	.off = BIT(MECH_FLUSH_BATCHED),
 	.bound = 3,
-	COMPOSED_SWAP,
 	.setup = setup_stale,
 	.end = end_stale,
 };

@@ -86,7 +86,6 @@ SCENARIO(fork_writers) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(0) | BIT(1) | BIT(2),
 	.off = BIT(MECH_FORK_LOCK_AREAS),
-	COMPOSED_FRAMES,
 	.setup = setup_two,
 	.end = end_two,
 };

@@ -84,7 +84,6 @@ SCENARIO(fork_swapped) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_SWAP_EXCLUSIVE),
-	COMPOSED_SWAP,
 	.setup = setup,
 	.end = end,
 };
@@ -100,7 +99,6 @@ SCENARIO(fork_charge) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_UNCHARGE_LAST_REF),
-	COMPOSED_FRAMES,
 	.setup = setup_charge,
 	.step = step_charge,
 	.end = end_charge,

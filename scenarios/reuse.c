@@ -129,7 +129,6 @@ SCENARIO(reuse_stale) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
-	COMPOSED_FRAMES,
 	.setup = setup_stale,
 	.end = end,
 };
@@ -145,7 +144,6 @@ SCENARIO(reuse_swapin) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
-	COMPOSED_SWAP,
 	.setup = setup_swapin,
 	.end = end_child,
 };
@@ -161,7 +159,6 @@ SCENARIO(reuse_pin) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
-	COMPOSED_SWAP,
 	.setup = setup_pin,
 	.end = end_pin,
 };
@@ -176,7 +173,6 @@ SCENARIO(reuse_sibling) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
-	COMPOSED_SWAP,
 	.setup = setup_sibling,
 	.end = end_child,
 };
