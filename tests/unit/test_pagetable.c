@@ -379,7 +379,8 @@ static void *walker(void *arg)
 	u64 me = (uintptr_t)arg, rng = me * 77 + 1;
 	u64 held[TABLES] = { 0 };
 
-	for (u32 i = 0; i < ROUNDS; i++) {
+	/* On, if need be, until the other thread has had its turn. */
+	for (u32 i = 0; i < ROUNDS || !a64_read(&unhooked); i++) {
 		u32 t = (u32)(mini_random(&rng) % TABLES);
 		u64 va = 9 * GIB + t * MIB2 + me * PAGE_SIZE;
 		struct ptdesc *desc;
