@@ -55,6 +55,7 @@ static int reuse(struct fc *c, u64 entry)
 	struct ptdesc *desc;
 	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
 	struct folio *f;
+	bool exclusive;
 	int err;
 	u64 e;
 
@@ -66,10 +67,10 @@ static int reuse(struct fc *c, u64 entry)
 		return FAULT_AGAIN;
 	}
 	f = phys_folio(c->q, entry_pfn(e));
-	if (!page_exclusive(phys_record(c->q, entry_pfn(e))) || !fc_write(c)) {
-		err = page_exclusive(phys_record(c->q, entry_pfn(e))) ? 0 : -EXDEV;
+	exclusive = page_exclusive(phys_record(c->q, entry_pfn(e)));
+	if (!exclusive || !fc_write(c)) {
 		pt_pte_unlock(desc);
-		return err;
+		return exclusive ? 0 : -EXDEV;
 	}
 	err = make_writable(c, p, desc);
 	if (!err) {

@@ -75,23 +75,6 @@ static u64 shared_entry(struct forker *k, u64 e)
 	return machine_has(k->q->machine, CAP_HW_AD) ? e & ~ENTRY_ACCESSED : e;
 }
 
-/* How many entries from the n'th on, at most max, map consecutive pages of e's folio. */
-static u32 run_of_folio(struct forker *k, u32 n, u32 max, u64 e)
-{
-	struct folio *page = phys_record(k->q, entry_pfn(e)), *f = folio_head(page);
-	u32 i = 1;
-
-	max = min(max, folio_nr(f) - (u32)(page - f));
-	while (i < max) {
-		u64 next = pte_get(k->src + n + i);
-
-		if (!pte_present(next) || pte_special(next) || entry_pfn(next) != entry_pfn(e) + i)
-			break;
-		i++;
-	}
-	return i;
-}
-
 /*
  * nr pages of one folio, mapped by the parent's entries from the n'th on: now both space's. -EBUSY:
  * one may be pinned; the entries are as they were.
@@ -169,11 +152,15 @@ static int copy_entries(struct forker *k, u64 *va, u64 end)
 		if (pte_special(e)) {
 			pte_set(k->dst + n, shared_entry(k, e));
 		} else if (pte_present(e)) {
-			nr = run_of_folio(k, n, max, e);
+			struct folio *page = phys_record(k->q, entry_pfn(e));
+
+			/* Of one folio. */
+			max = min(max, folio_nr(folio_head(page)) - (u32)(page - folio_head(page)));
+			nr = space_entries_run(k->src + n, entry_pfn(e), max);
 			/* One of them may be pinned: those that are shared already are not. */
 			if (share_pages(k, n, nr, *va)) {
 				nr = 1;
-				if (page_exclusive(phys_record(k->q, entry_pfn(e)))) {
+				if (page_exclusive(page)) {
 					if (!k->spare)
 						return -EAGAIN;
 					copy_pinned(k, n, *va);

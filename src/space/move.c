@@ -108,16 +108,6 @@ out:
 
 /* ---- bytes move ---- */
 
-/* How many entries from p on map consecutive frames from pfn on, at most n. */
-static u32 run_length(pte_t *p, u64 pfn, u32 n)
-{
-	u32 i = 0;
-
-	while (i < n && pte_present(pte_get(p + i)) && entry_pfn(pte_get(p + i)) == pfn + i)
-		i++;
-	return i;
-}
-
 /* A folio mapped at src, with a reference, and the first page of it there; NULL: none. *n: pages of
  * it mapped from src on, at most max (others of a large folio may have been unmapped). */
 static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 *first)
@@ -135,7 +125,7 @@ static struct folio *hold_source(struct mover *m, u64 src, u32 max, u32 *n, u32 
 		f = folio_head(page);
 		folio_get(f);
 		*first = (u32)(page - f);
-		*n = run_length(p, entry_pfn(e), min(max, folio_nr(f) - *first));
+		*n = space_entries_run(p, entry_pfn(e), min(max, folio_nr(f) - *first));
 	}
 	pt_pte_unlock(desc);
 	return f;
@@ -347,7 +337,7 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 	}
 	r = -EAGAIN;
 	if (lock_both(m, src, dst)) {
-		if (run_length(m->src, folio_pfn(m->q, f) + first, t.n) == t.n)
+		if (space_entries_run(m->src, folio_pfn(m->q, f) + first, t.n) == t.n)
 			r = take_over(m, f, first, &t, src, dst);
 		unlock_both(m);
 	}

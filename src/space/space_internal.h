@@ -21,6 +21,20 @@ static inline struct range mk_range(u64 start, u64 size)
 	return (struct range){ start, start + size };
 }
 
+/* How many entries from p on map consecutive frames from pfn on, at most n. LOCKING: entry lock. */
+static inline u32 space_entries_run(const pte_t *p, u64 pfn, u32 n)
+{
+	u32 i;
+
+	for (i = 0; i < n; i++) {
+		u64 e = pte_get(p + i);
+
+		if (!pte_present(e) || entry_pfn(e) != pfn + i)
+			break;
+	}
+	return i;
+}
+
 /* Rounds size up to pages; false for an empty, wrapping or unaligned range. */
 bool space_range_ok(struct space *s, u64 start, u64 *size);
 

@@ -89,10 +89,9 @@ static void cached_drop(struct quire *q, struct cached *c)
 	}
 }
 
-/* Swap entries with consecutive slots. Their bytes may still be readable at a home address: the
- * range is noted too. Returns how many; fewer with z->wait set when a cached folio is locked.
- * LOCKING: entry lock. */
-static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
+/* Swap entries with consecutive slots. Returns how many; fewer with z->wait set when a cached folio
+ * is locked. LOCKING: entry lock. */
+static u32 zap_swap(struct zap *z, pte_t *p, u32 max, u64 first)
 {
 	struct cached cached = { .n = 0 };
 	u64 slot = swp_slot(first);
@@ -113,8 +112,6 @@ static u32 zap_swap(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 	if (n) {
 		swap_put(z->q, slot, n);
 		z->swaps += n;
-		if (machine_has(z->q->machine, CAP_HOME))
-			gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
 	}
 	cached_drop(z->q, &cached);
 	return n;
@@ -138,14 +135,13 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 			pte_get_and_clear(p);
 			gather_note_range(z->g, va, PAGE_SIZE);
 		} else if (pte_is_swap(e)) {
-			n = zap_swap(z, p, va, max, e);
+			n = zap_swap(z, p, max, e);
 		}
 		va += (u64)n << PAGE_SHIFT;
 		p += n;
 	}
-	/* All of it, not only what had an entry: a page that reclaim has just dropped (lazily
-	 * freed) has none any more, but can be read at its home address until its frame is
-	 * released. */
+	/* All of it, not only what was present: a page that reclaim has swapped out or just dropped
+	 * (lazily freed) can be read at its home address until its frame is released. */
 	if (machine_has(z->q->machine, CAP_HOME) && va > start)
 		gather_note_range(z->g, start, va - start);
 	gather_flush_before_unlock(z->g);
