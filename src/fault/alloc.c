@@ -1,5 +1,6 @@
 /*
- * alloc.c - frames for a fault: charge first, then the home frame, the reservation's, or any.
+ * alloc.c - frames for a fault: charge first, then the home frame, or the address's own place, or
+ * the reservation's, or any.
  *
  * The charge comes first so that the group's usage, and with it the resident peak, stays within the
  * limit: a page is populated only after room was made for it.
@@ -57,18 +58,58 @@ static u64 table_reservation(struct fc *c, u64 va)
 	return base;
 }
 
+/* Is the frame a folio's (or one's that is being taken apart)? Else it is being released, which
+ * ends soon. Only a hint. */
+static bool frame_in_use(struct quire *q, u64 pfn)
+{
+	struct folio *rec = phys_record(q, pfn);
+
+	return rec && a32_read(&folio_head(rec)->ref);
+}
+
+/*
+ * The frames that are set aside for the addresses: where frames have places, the one that makes the
+ * page one mapping with its neighbours; else out of the table's reservation. -EBUSY: look again;
+ * any other error: one from anywhere will do.
+ */
+static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio **out)
+{
+	struct machine *m = fc_machine(c);
+	u64 resv;
+	int err;
+
+	if (m->plain_base) {
+		u64 pfn = m->plain_base + (va >> PAGE_SHIFT);
+
+		err = phys_alloc_at(c->q, c->fs->node, pfn, order, out);
+		if (err == -EBUSY && (order || frame_in_use(c->q, pfn)))
+			err = -EEXIST;
+		return err;
+	}
+	resv = table_reservation(c, va);
+	return resv ? phys_alloc_at(c->q, c->fs->node, resv + entry_index(va, 0), order, out) ?
+		      -EEXIST :
+		      0 :
+		      -EEXIST;
+}
+
 static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
-	u64 resv;
+	struct machine *m = fc_machine(c);
+	unsigned node = m->plain_base ? PLAIN_NODE : c->fs->node;
+	int err;
 
 	if (c->home)
 		return phys_alloc_at(c->q, c->fs->node, va >> PAGE_SHIFT, order, out);
-	resv = table_reservation(c, va);
-	if (resv && !phys_alloc_at(c->q, c->fs->node, resv + entry_index(va, 0), order, out))
-		return 0;
+	err = frames_own_place(c, va, order, out);
+	if (!err || err == -EBUSY)
+		return err;
+	/* Away from its place a page costs host mappings: never more than one at a time. */
+	if (m->plain_base && order)
+		return -ENOMEM;
 	for (u32 tries = 0; tries < MAKE_ROOM_TRIES; tries++) {
-		*out = phys_alloc(c->q, c->fs->node, order);
+		*out = phys_alloc(c->q, node, order);
 		if (*out)
 			return 0;
 		if (order || !ops || base_self()->reclaim_depth)
@@ -107,6 +148,7 @@ int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)
 	if (c->home) {
 		got = phys_alloc_run_at(c->q, c->fs->node, va >> PAGE_SHIFT, n, out);
 	} else {
+		err = 0;
 		for (got = 0; got < (int)n; got++) {
 			err = frames_at(c, va + ((u64)got << PAGE_SHIFT), 0, &out[got]);
 			if (err)
@@ -122,13 +164,10 @@ int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)
 	return got;
 }
 
-int fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va, struct folio **out)
+int fault_alloc_page(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
+		     struct folio **out)
 {
-	struct fc c = {
-		.q = q,
-		.fs = fs,
-		.home = machine_has(q->machine, CAP_HOME),
-	};
+	struct fc c = { .q = q, .fs = fs, .v = v, .home = vma_home(v) };
 
 	return fault_alloc_at(&c, va, 0, out);
 }

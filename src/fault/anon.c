@@ -61,6 +61,13 @@ static void zero_frames(struct fc *c, struct folio *f)
 	m->ops->fill_end(m, pfn, folio_nr(f), buf);
 }
 
+/* The machine fills a new page with zeroes itself: a home frame, or one that reads as zero since it
+ * was released. */
+static bool released_is_zero(const struct fc *c)
+{
+	return c->home || machine_has(fc_machine(c), CAP_PLAIN);
+}
+
 /* Map a new zeroed folio at start. FAULT_AGAIN: an entry appeared meanwhile. LOCKING: none but the
  * area. */
 static int map_new(struct fc *c, struct folio *f, u64 start)
@@ -90,7 +97,7 @@ static int map_new(struct fc *c, struct folio *f, u64 start)
 	folio_get_nr(f, nr);
 	for (u32 i = 0; i < nr; i++)
 		pte_set(p + i, entries[i]);
-	err = fault_install(c, start, entries, nr, NULL, c->home, false);
+	err = fault_install(c, start, entries, nr, NULL, released_is_zero(c), false);
 	if (unlikely(err)) {
 		for (u32 i = 0; i < nr; i++)
 			pte_set(p + i, 0);
@@ -235,6 +242,9 @@ int fault_home_busy(struct fc *c, u64 entry)
 	struct folio *rec = phys_record(c->q, c->va >> PAGE_SHIFT), *f;
 	int r;
 
+	/* A plain frame that is being released: another one is not worth its place. */
+	if (!c->home)
+		return FAULT_AGAIN;
 	stat_inc(c->q, STAT_FAULT_HOME_BUSY);
 	if (!rec)
 		return FAULT_AGAIN;
@@ -281,7 +291,7 @@ int fault_do_anon(struct fc *c)
 		return fault_home_busy(c, 0);
 	if (err)
 		return err;
-	if (!c->home)
+	if (!released_is_zero(c))
 		zero_frames(c, f);
 	err = map_new(c, f, start);
 	if (err) {

@@ -125,6 +125,7 @@ static int fault_once(struct fc *c)
 	u64 e;
 
 	c->vf = vma_flags(c->v);
+	c->home = vma_home(c->v);
 	err = check_access(c);
 	if (err)
 		return err;
@@ -185,7 +186,6 @@ static void fc_init(struct fc *c, struct quire *q, struct fault_space *fs, u64 v
 		.fs = fs,
 		.va = ALIGN_DOWN(va, PAGE_SIZE),
 		.access = access,
-		.home = machine_has(q->machine, CAP_HOME),
 		.hw_ad = machine_has(q->machine, CAP_HW_AD),
 	};
 }

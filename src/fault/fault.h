@@ -52,15 +52,15 @@ int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32
  * references: it is never evicted, moved or shared until unpinned, so that what is seen through the
  * pin is what loads see; a shared page is copied first, even for reading. Returns the
  * number of pages pinned from the front (all of r unless a later page cannot be had), or the error
- * of the first. `pages` receives the records (NULL for the zero page); it may be NULL on CAP_HOME
- * machines, where the address names the frame. LOCKING: no core lock held. */
+ * of the first. `pages` receives the records (NULL for the zero page); it may be NULL for areas
+ * with home frames, where the address names the frame. LOCKING: no core lock held. */
 long must_check pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			  struct folio **pages);
 /* The same, first without any lock. */
 long must_check pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			 struct folio **pages);
 void unpin_pages(struct quire *q, struct folio **pages, u64 n);
-/* The same by address, on CAP_HOME machines only (-EINVAL elsewhere). */
+/* The same by address, where frames are home frames only (-EINVAL elsewhere). */
 long must_check pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access);
 void unpin_range(struct quire *q, struct fault_space *fs, struct range r);
 
@@ -76,11 +76,11 @@ struct folio *fault_zero_folio(struct quire *q);
  */
 int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool force);
 
-/* A new order-0 folio for the page at va, charged, ref 1, bytes undefined: at its home frame
- * (CAP_HOME), else from the table's reservation, else anywhere. 0; -EBUSY: the home frame is in use
- * or on its way out, yield and look again; -ENOMEM. LOCKING: area or space lock held; no entry
- * lock. */
-int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, u64 va,
+/* A new order-0 folio for the page at va in v, charged, ref 1, bytes undefined: at its home frame
+ * (vma_home), else at its own place (machine.h: plain_base) or from the table's reservation, else
+ * anywhere. 0; -EBUSY: the home frame is in use, or the frame on its way out: yield and look again;
+ * -ENOMEM. LOCKING: area or space lock held; no entry lock. */
+int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
 				struct folio **out);
 /* The bytes of frame from_pfn into a new folio of one page. The frame cannot go: a reference is
  * held or it is the zero page's. */

@@ -34,7 +34,7 @@ struct fc {
 	u64 va; /* page aligned */
 	u32 access;
 	bool space_locked;
-	bool home; /* CAP_HOME */
+	bool home; /* vma_home */
 	bool hw_ad;
 	u64 vf; /* the area's flags */
 };

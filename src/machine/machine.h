@@ -47,6 +47,8 @@ enum machine_caps {
 	CAP_HUGE = BIT(4),         /* leaf entries at PMD level */
 	CAP_RANGE_FLUSH = BIT(5),  /* flushes less than everything */
 	CAP_AREA_PROTECT = BIT(6), /* area_protect itself enforces protection (and flushes) */
+	CAP_PLAIN = BIT(7),        /* with CAP_HOME: areas with plain frames too; see below */
+	CAP_PLACED = BIT(8),       /* plain frames away from their address's own place cost more */
 };
 /* Without CAP_HW_AD the machine traps the first store to a page whose entry lacks DIRTY or WRITE:
  * the core never sets WRITE without DIRTY then. */
@@ -181,6 +183,8 @@ struct machine {
 	u32 caps;                      /* (C) */
 	machine_trap_fn trap;          /* (C) set by the core before the first space_create */
 	struct inject *inject;         /* (C) may be NULL */
+	u64 plain_base; /* (C) frame numbers from here on are plain; 0: no such rule */
+	struct frame_span plain_overflow; /* (C) plain frames that belong to no address */
 };
 
 /* Release of one span. */
@@ -196,9 +200,16 @@ static inline bool machine_has(const struct machine *m, u32 cap)
 	return m->caps & cap;
 }
 
+/* Is it the memory at its own address? */
+static inline bool frame_is_home(const struct machine *m, u64 pfn)
+{
+	return machine_has(m, CAP_HOME) && (!m->plain_base || pfn < m->plain_base);
+}
+
 #define PROT_BITS_READ    1u
 #define PROT_BITS_WRITE   2u
 #define PROT_BITS_EXEC    4u
 #define PROT_BITS_FOREIGN 8u
+#define PROT_BITS_PLAIN   16u /* with the others: an area with plain frames, beside home frames */
 
 #endif

@@ -165,7 +165,7 @@ static struct anon_vma *find_sharable(struct vma *v)
 	struct vma *next = vma_next(v->set, v);
 	struct anon_vma *av;
 
-	if (home) {
+	if (vma_home(v)) {
 		a32_fetch_add(&home->ref, 1);
 		return home;
 	}

@@ -63,15 +63,16 @@ struct rmap_space {
 	a32_t batched;      /* ranges left to a batch's flush so far (set under the entry lock) */
 	a32_t batched_flushed; /* `batched` when the whole space was last flushed for it */
 	a32_t gathers;         /* gathers under way (gather.c: flushes of others) */
-	struct anon_vma *home; /* (C) home machines: the one anon_vma of all areas; else NULL */
+	struct anon_vma
+		*home; /* (C) the one anon_vma of all areas with home frames; NULL: no such */
 };
 
 /*
- * Home machines: a page of a large folio can be unmapped, its address mapped anew by another area,
+ * Home frames: a page of a large folio can be unmapped, its address mapped anew by another area,
  * and the frame found still in use by the same folio, which the other area maps too. One folio
  * would then belong to two anon_vmas. So there all areas of a space share one, whose index is the
  * address itself (folio->index == pgoff == va >> PAGE_SHIFT always; frames are not shared between
- * spaces, and mremap moves bytes, not entries).
+ * spaces, and mremap moves bytes, not entries). Areas with plain frames have their own.
  */
 int must_check rmap_space_init(struct quire *q, struct rmap_space *rs);
 /* LOCKING: no area is left. */
@@ -151,7 +152,8 @@ enum unmap_flags {
  * clean ones. `folios`: locked, isolated, ascending by index where they neighbour each other; those
  * of one area inside one table are handled under one lock round. Dirty bits go to the folio when an
  * entry is cleared. The flush is left to `batch` (which the caller must flush before it writes out
- * or frees), except on CAP_FLUSH_UNDER_LOCK machines, where FLUSH_NO_STORE is done inside. done[i]
+ * or frees), except on CAP_FLUSH_UNDER_LOCK machines, where it is done inside (of home frames only
+ * FLUSH_NO_STORE). done[i]
  * = no mapping is left; a folio that must not be unmapped (mlocked area, pinned, unreadable area on
  * home frames, dirty lazy-free) keeps its entries. LOCKING: takes ANON_VMA for reading, entry
  * locks. Returns the number with done set. */

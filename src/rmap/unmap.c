@@ -23,7 +23,7 @@ struct round {
 	struct rmap_space *rs;
 	struct tlb_batch *batch;
 	u32 flags;
-	bool home;
+	bool home; /* vma_home */
 	/* the table now locked */
 	struct ptdesc *desc;
 	u64 table_va;
@@ -35,6 +35,7 @@ struct round {
 static void run_close(struct round *r)
 {
 	struct tlb_space *ts = &r->rs->tlb;
+	enum flush_strength strength;
 
 	if (r->run_start == r->run_end)
 		return;
@@ -43,10 +44,12 @@ static void run_close(struct round *r)
 		r->run_start = r->run_end = 0;
 		return;
 	}
-	if (!tlb_flush_under_lock(ts, r->run_start, r->run_end, FLUSH_NO_STORE)) {
+	/* A home frame's bytes would go with its last translation, and are to be written out yet.
+	 */
+	strength = r->home ? FLUSH_NO_STORE : FLUSH_NO_ACCESS;
+	if (!tlb_flush_under_lock(ts, r->run_start, r->run_end, strength)) {
 		a32_fetch_add(&r->rs->batched, 1);
-		tlb_batch_add(r->batch, ts, r->run_start, r->run_end,
-			      r->home ? FLUSH_NO_STORE : FLUSH_NO_ACCESS);
+		tlb_batch_add(r->batch, ts, r->run_start, r->run_end, strength);
 	}
 	r->run_start = r->run_end = 0;
 }
@@ -260,7 +263,7 @@ static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **fol
 			.rs = vma_rmap_space(v),
 			.batch = batch,
 			.flags = flags,
-			.home = machine_has(q->machine, CAP_HOME),
+			.home = vma_home(v),
 		};
 
 		for (u32 i = 0; i < n; i++) {

@@ -227,12 +227,12 @@ static void willneed(struct quire *q, struct space *s, struct vma *v, struct ran
 	}
 }
 
-static void dontneed(struct quire *q, struct space *s, struct range r)
+static void dontneed(struct quire *q, struct space *s, struct vma *v, struct range r)
 {
 	struct gather g;
 
 	gather_begin(q, &g, &s->fs.rs, false);
-	space_zap(q, s, &g, r);
+	space_zap(q, s, &g, v, r);
 	gather_end(&g);
 }
 
@@ -245,7 +245,7 @@ static int advise_area(struct quire *q, struct space *s, struct vma *v, struct r
 	if (vma_flags(v) & VM_LOCKED)
 		return -EINVAL;
 	if (advice == ADVISE_DONTNEED) {
-		dontneed(q, s, r);
+		dontneed(q, s, v, r);
 		return 0;
 	}
 	/* Pages just faulted in are still in batches, which hold references. */

@@ -18,7 +18,7 @@ struct tally {
 	u64 bad;
 };
 
-static void check_present(struct tally *t, u64 va, u64 e)
+static void check_present(struct tally *t, struct vma *v, u64 va, u64 e)
 {
 	struct folio *page = phys_record(t->q, entry_pfn(e)), *f;
 
@@ -30,8 +30,9 @@ static void check_present(struct tally *t, u64 va, u64 e)
 	t->bad += WARN_ON(a32_read(&f->ref) == 0);
 	t->bad += WARN_ON(a32_read(&page->mapcount) == 0);
 	t->bad += WARN_ON(!folio_is_anon(f));
-	if (machine_has(t->q->machine, CAP_HOME))
+	if (vma_home(v))
 		t->bad += WARN_ON(entry_pfn(e) != va >> PAGE_SHIFT);
+	t->bad += WARN_ON(frame_is_home(t->q->machine, entry_pfn(e)) != vma_home(v));
 	if (!machine_has(t->q->machine, CAP_HW_AD))
 		t->bad += WARN_ON(pte_write(e) && !pte_dirty(e));
 	/* Writable means exclusive, and exclusive means mapped once (Linux 6c287605). */
@@ -51,7 +52,7 @@ static void check_entry(void *ctx, u64 va, u64 e, unsigned level)
 	}
 	if (pte_present(e) && !pte_special(e)) {
 		t->here++;
-		check_present(t, va, e);
+		check_present(t, v, va, e);
 		t->bad += WARN_ON(pte_write(e) && !(vma_flags(v) & VM_WRITE));
 	} else if (pte_is_swap(e)) {
 		t->swaps_here++;

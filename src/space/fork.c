@@ -191,7 +191,7 @@ static int copy_table(struct forker *k, struct range r)
 		unlock_both(k);
 		if (err != -EAGAIN)
 			break;
-		err = fault_alloc_page(q, &k->child->fs, r.start, &k->spare);
+		err = fault_alloc_page(q, &k->child->fs, k->to, r.start, &k->spare);
 	}
 	a64_add(&k->child->fs.rs.rss_pages, k->present);
 	a64_add(&k->child->fs.rs.swap_entries, k->swaps);
@@ -228,7 +228,7 @@ static int fork_area(struct forker *k, struct vma *v)
 	struct machine *m = k->q->machine;
 	struct range r = { vma_start(v), vma_end(v) };
 	u64 vf = vma_flags(v) & ~(u64)(VM_LOCKED | VM_LOCKONFAULT);
-	unsigned prot = vf & VM_FOREIGN ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK);
+	unsigned prot = vma_prot_bits(vf);
 	bool share = !(vf & (VM_FOREIGN | VM_WIPEONFORK));
 	int err;
 

@@ -4,10 +4,9 @@
  * Two ways. Where a frame can be mapped anywhere, the entries move: both tables locked, the reverse
  * map held off (an rmap walk that looked at the new place before and at the old place after the
  * move would miss the page: MECH_REMAP_RMAP_LOCK). Where a frame is the memory at its own address
- * (CAP_HOME),
- * the bytes move: a new folio at the new home takes over contents, state and charge of the old one.
- * Swap entries move as they are, unless their folio is still cached (its home is the old address):
- * that page is first brought back.
+ * (vma_home) the bytes move: a new folio at the new home takes over contents, state and charge of
+ * the old one. Swap entries move as they are, unless their folio is still cached (its home is the
+ * old address): that page is first brought back.
  *
  * S write, both areas write-locked: no fault changes these entries; reclaim may (to swap entries),
  * so each step looks again.
@@ -15,6 +14,7 @@
 #include "space/space_internal.h"
 
 #define MOVE_TRIES 64u
+#define MOVE_RUN   64u
 
 struct mover {
 	struct quire *q;
@@ -65,6 +65,26 @@ static void unlock_both(struct mover *m)
 
 /* ---- entries move ---- */
 
+/* The present entries from the i'th on are made usable at their new place; how many words it was.
+ * What cannot be installed now will be when it is used. LOCKING: entry locks. */
+static u32 install_moved(struct mover *m, u32 i, u32 n, u64 dst)
+{
+	struct machine *mach = m->q->machine;
+	u64 e[MOVE_RUN];
+	u32 run = 0;
+
+	while (run < min(n, MOVE_RUN)) {
+		e[run] = pte_get(m->dst + i + run);
+		if (!entry_present(e[run]))
+			break;
+		run++;
+	}
+	if (run)
+		(void)!mach->ops->entries_changed(mach, m->s->ms, dst + i * PAGE_SIZE, e, run, 0,
+						  NULL, false, false);
+	return max(run, 1u);
+}
+
 static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
 {
 	struct anon_vma *av = aptr_read(&m->old->anon_vma);
@@ -92,14 +112,8 @@ static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
 	 * one. */
 	if (flush.start < flush.end)
 		tlb_flush_range(&m->s->fs.rs.tlb, flush);
-	for (u32 i = 0; i < n; i++) {
-		u64 e = pte_get(m->dst + i);
-
-		if (entry_present(e))
-			WARN_ON(m->q->machine->ops->entries_changed(m->q->machine, m->s->ms,
-								    dst + i * PAGE_SIZE, &e, 1, 0,
-								    NULL, false, false));
-	}
+	for (u32 i = 0; i < n;)
+		i += install_moved(m, i, n - i, dst);
 	unlock_both(m);
 out:
 	if (lock_rmap)
@@ -432,7 +446,7 @@ int space_move_pages(struct quire *q, struct space *s, struct vma *old, u64 src,
 	u64 done = 0;
 	int err = 0;
 
-	m.home = machine_has(q->machine, CAP_HOME);
+	m.home = vma_home(old);
 	while (done < size && !err) {
 		u64 a = src + done, b = dst + done, left = size - done;
 		u64 room = min(PMD_SIZE - (a & ~PMD_MASK), PMD_SIZE - (b & ~PMD_MASK));

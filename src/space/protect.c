@@ -34,7 +34,7 @@ static u64 new_entry(struct quire *q, u64 e, u64 vf)
 }
 
 /* One table's part of the range. */
-static void protect_table(struct quire *q, struct space *s, struct range r, u64 vf)
+static void protect_table(struct quire *q, struct space *s, struct range r, u64 vf, bool home)
 {
 	struct ptdesc *desc;
 	pte_t *p = pt_pte_lock(&s->fs.rs.pgt, r.start, &desc);
@@ -62,19 +62,19 @@ static void protect_table(struct quire *q, struct space *s, struct range r, u64 
 	/* A machine that enforces areas has done it already; a flush there would cost the bytes. */
 	if (flush.start < flush.end && !machine_has(q->machine, CAP_AREA_PROTECT) &&
 	    mech_on(q, MECH_PROTECT_FLUSH)) {
-		if (machine_has(q->machine, CAP_HOME))
+		if (home)
 			flush.strength = FLUSH_NO_STORE;
 		tlb_flush_range(&s->fs.rs.tlb, flush);
 	}
 	pt_pte_unlock(desc);
 }
 
-static void protect_entries(struct quire *q, struct space *s, struct range r, u64 vf)
+static void protect_entries(struct quire *q, struct space *s, struct range r, u64 vf, bool home)
 {
 	while (r.start < r.end) {
 		u64 end = min(ALIGN_DOWN(r.start, PMD_SIZE) + PMD_SIZE, r.end);
 
-		protect_table(q, s, (struct range){ r.start, end }, vf);
+		protect_table(q, s, (struct range){ r.start, end }, vf, home);
 		r.start = end;
 	}
 }
@@ -129,9 +129,9 @@ static int protect_area(struct quire *q, struct space *s, struct vma *v, struct 
 {
 	struct machine *m = q->machine;
 	unsigned old = vma_flags(v) & VM_PROT_MASK;
-	u64 vf = (vma_flags(v) & ~(u64)VM_PROT_MASK) | prot;
+	u64 was = vma_flags(v), vf = (was & ~(u64)VM_PROT_MASK) | prot;
 	struct range whole = { vma_start(v), vma_end(v) };
-	bool hides = machine_has(m, CAP_HOME) && (old & VM_READ) && !(prot & VM_READ);
+	bool home = vma_home(v), hides = home && (old & VM_READ) && !(prot & VM_READ);
 	int err = 0;
 
 	if (old == prot)
@@ -140,7 +140,7 @@ static int protect_area(struct quire *q, struct space *s, struct vma *v, struct 
 	if (hides)
 		err = stop_reading(q, s, v, r);
 	if (!err)
-		err = m->ops->area_protect(m, s->ms, r, old, prot);
+		err = m->ops->area_protect(m, s->ms, r, vma_prot_bits(was), vma_prot_bits(vf));
 	if (err) {
 		clear_mark(s, whole);
 		return err;
@@ -150,10 +150,10 @@ static int protect_area(struct quire *q, struct space *s, struct vma *v, struct 
 	if (err) {
 		/* Back to what the area still says; giving rights back may not need a new host
 		 * mapping. */
-		WARN_ON(m->ops->area_protect(m, s->ms, r, prot, old));
+		WARN_ON(m->ops->area_protect(m, s->ms, r, vma_prot_bits(vf), vma_prot_bits(was)));
 		return err;
 	}
-	protect_entries(q, s, r, vf);
+	protect_entries(q, s, r, vf, home);
 	return 0;
 }
 

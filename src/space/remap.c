@@ -68,7 +68,7 @@ static bool grow_in_place(struct remap *r, struct vma *v)
 	u64 end = r->old + r->new_size, was = vma_end(v), size = r->new_size;
 	struct range more = { was, end };
 	struct vma *next = vma_next(&r->s->fs.vmas, v);
-	unsigned prot = vma_flags(v) & VM_PROT_MASK;
+	unsigned prot = vma_prot_bits(vma_flags(v));
 
 	if (was != r->old + r->old_size || !space_range_ok(r->s, r->old, &size))
 		return false;
@@ -101,21 +101,21 @@ static int find_place(struct remap *r, u64 *at)
 	return err;
 }
 
-/* The new area, empty, with the old one's anon_vma and, where entries move, its page offsets (home
- * machines: rmap.h). S write. */
+/* The new area, empty, with the old one's anon_vma and, where entries move (unlike the bytes of
+ * home frames), its page offsets. S write. */
 static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 {
 	struct machine *m = r->q->machine;
 	u64 vf = vma_flags(old);
 	struct range to = mk_range(at, r->new_size);
-	int err = m->ops->area_map(m, r->s->ms, to, vf & VM_PROT_MASK);
+	int err = m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf));
 
 	if (err)
 		return err;
 	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING,
-		      machine_has(m, CAP_HOME) ? at >> PAGE_SHIFT : vma_index(old, r->old), out);
+		      vma_home(old) ? at >> PAGE_SHIFT : vma_index(old, r->old), out);
 	if (err) {
-		m->ops->area_unmap(m, r->s->ms, to, vf & VM_PROT_MASK);
+		m->ops->area_unmap(m, r->s->ms, to, vma_prot_bits(vf));
 		return err;
 	}
 	vma_write_lock(*out);

@@ -260,6 +260,7 @@ static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot
 {
 	struct machine *m = q->machine;
 	u64 vf = (prot & VM_PROT_MASK) | (flags & MAP_F_LOCKED ? VM_LOCKED : 0);
+	bool plain = (flags & MAP_F_PLAIN) && machine_has(m, CAP_HOME);
 	struct vma *v;
 	int err;
 
@@ -277,12 +278,13 @@ static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot
 			phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
 		return err;
 	}
-	err = m->ops->area_map(m, s->ms, r, prot);
+	vf |= plain ? VM_PLAIN : 0;
+	err = m->ops->area_map(m, s->ms, r, vma_prot_bits(vf));
 	if (err)
 		return err;
 	err = vma_add(&s->fs.vmas, r, vf, r.start >> PAGE_SHIFT, &v);
 	if (err)
-		m->ops->area_unmap(m, s->ms, r, prot);
+		m->ops->area_unmap(m, s->ms, r, vma_prot_bits(vf));
 	return err;
 }
 
@@ -295,6 +297,9 @@ int space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u3
 		return -EINVAL;
 	if (size > range_size(s->fs.vmas.usable))
 		return -ENOMEM;
+	if ((flags & MAP_F_PLAIN) && machine_has(q->machine, CAP_HOME) &&
+	    !machine_has(q->machine, CAP_PLAIN))
+		return -EOPNOTSUPP;
 	size = ALIGN_UP(size, PAGE_SIZE);
 	space_write_lock(&s->fs.vmas);
 	err = choose_place(q, s, hint, size, flags, &at);

@@ -28,6 +28,7 @@ enum map_flags {
 	MAP_F_FOREIGN = BIT(4), /* remember [start, end) as not managed */
 	MAP_F_NORESERVE = BIT(5),
 	MAP_F_DONTMERGE = BIT(6),
+	MAP_F_PLAIN = BIT(7), /* plain frames: can be shared with other addresses and spaces */
 };
 
 enum advice {
@@ -67,7 +68,8 @@ int must_check space_fork(struct quire *q, struct space *parent, struct space **
 void space_destroy(struct quire *q, struct space *s);
 struct range space_usable(struct space *s);
 
-/* hint 0: anywhere. *out: the address. prot: PROT_BITS_*. -EINVAL, -ENOMEM, -EEXIST. */
+/* hint 0: anywhere. *out: the address. prot: PROT_BITS_*. -EINVAL, -ENOMEM, -EEXIST; -EOPNOTSUPP:
+ * MAP_F_PLAIN on a machine that has home frames only. */
 int must_check space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags,
 			 u64 *out);
 int must_check space_unmap(struct quire *q, struct space *s, u64 start, u64 size);

@@ -38,8 +38,9 @@ static inline u32 space_entries_run(const pte_t *p, u64 pfn, u32 n)
 /* Rounds size up to pages; false for an empty, wrapping or unaligned range. */
 bool space_range_ok(struct space *s, u64 start, u64 *size);
 
-/* Clear every entry of r (inside one area) through the gather. LOCKING: space lock, either way. */
-void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r);
+/* Clear every entry of r, inside the area v, through the gather. LOCKING: space lock, either way.
+ */
+void space_zap(struct quire *q, struct space *s, struct gather *g, struct vma *v, struct range r);
 /* Unmap every area of r, which is already cut at its ends. S write; rangemap updates reserved. */
 void space_unmap_cut(struct quire *q, struct space *s, struct range r);
 /* Cut areas at both ends of r and reserve what removing `areas in r` + extra updates needs. 0 or

@@ -11,6 +11,7 @@ struct zap {
 	struct quire *q;
 	struct space *s;
 	struct gather *g;
+	bool home; /* vma_home */
 	u64 pages;
 	u64 swaps;
 	struct folio *wait; /* a cached folio in the way, locked by somebody; with a reference */
@@ -142,7 +143,7 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 	}
 	/* All of it, not only what was present: a page that reclaim has swapped out or just dropped
 	 * (lazily freed) can be read at its home address until its frame is released. */
-	if (machine_has(z->q->machine, CAP_HOME) && va > start)
+	if (z->home && va > start)
 		gather_note_range(z->g, start, va - start);
 	gather_flush_before_unlock(z->g);
 	pt_pte_unlock(desc);
@@ -156,9 +157,9 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 	return va;
 }
 
-void space_zap(struct quire *q, struct space *s, struct gather *g, struct range r)
+void space_zap(struct quire *q, struct space *s, struct gather *g, struct vma *v, struct range r)
 {
-	struct zap z = { .q = q, .s = s, .g = g };
+	struct zap z = { .q = q, .s = s, .g = g, .home = vma_home(v) };
 	u64 va = r.start;
 
 	while (va < r.end) {
@@ -187,11 +188,10 @@ static void unmap_area(struct quire *q, struct space *s, struct gather *g, struc
 
 	vma_write_lock(v);
 	if (!(vf & VM_FOREIGN))
-		space_zap(q, s, g, r);
+		space_zap(q, s, g, v, r);
 	/* Reserved by the caller: cannot fail. */
 	BUG_ON(vma_remove(&s->fs.vmas, v));
-	m->ops->area_unmap(m, s->ms, r,
-			   (vf & VM_FOREIGN) ? PROT_BITS_FOREIGN : (unsigned)(vf & VM_PROT_MASK));
+	m->ops->area_unmap(m, s->ms, r, vma_prot_bits(vf));
 	if ((vf & VM_FOREIGN) && machine_has(m, CAP_HOME))
 		phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
 }

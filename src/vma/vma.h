@@ -36,6 +36,7 @@
 #include "base/quire.h"
 #include "base/rangemap.h"
 #include "base/list.h"
+#include "machine/machine.h"
 
 enum vma_flag {
 	VM_READ = BIT(0),
@@ -55,6 +56,7 @@ enum vma_flag {
 	VM_ACCOUNT = BIT(13),
 	VM_MERGEABLE = BIT(14),
 	VM_UNREADABLE = BIT(16), /* on its way to be, during mprotect: eviction leaves it alone */
+	VM_PLAIN = BIT(17), /* plain frames, on a machine that has home frames too (vma_home) */
 };
 #define VM_PROT_MASK (VM_READ | VM_WRITE | VM_EXEC) /* same values as PROT_BITS_* */
 
@@ -97,6 +99,14 @@ static inline u64 vma_index_va(const struct vma *v, u64 index)
 	return vma_start(v) + ((index - v->pgoff) << PAGE_SHIFT);
 }
 
+/* What the machine is told of an area with these flags. */
+static inline unsigned vma_prot_bits(u64 flags)
+{
+	if (flags & VM_FOREIGN)
+		return PROT_BITS_FOREIGN;
+	return (unsigned)(flags & VM_PROT_MASK) | (flags & VM_PLAIN ? PROT_BITS_PLAIN : 0);
+}
+
 /* One space's set of areas. The space lock lives here because it is the areas' lock. */
 struct vmas_of {
 	struct quire *q;
@@ -110,6 +120,13 @@ struct vmas_of {
 	u64 unmerged;        /* (S) merges given up for want of memory */
 	void *space;         /* (C) */
 };
+
+/* Do this area's pages live in home frames (machine.h)? Else in plain ones, which may be mapped at
+ * several addresses. It never changes, so that areas of the two kinds never merge. */
+static inline bool vma_home(const struct vma *v)
+{
+	return machine_has(v->set->q->machine, CAP_HOME) && !(vma_flags(v) & VM_PLAIN);
+}
 
 /* What rmap does when areas change. All with the space lock held for writing and the areas
  * write-locked. */
