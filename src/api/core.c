@@ -10,6 +10,7 @@
 #include "machine/machine.h"
 #include "reclaim/reclaim.h"
 #include "space/space.h"
+#include "swap/meta.h"
 
 /* The arena must outlive its own users, so it holds the instance too. */
 struct core {
@@ -69,8 +70,12 @@ static int create_fault(struct quire *q, const struct core_config *cfg)
 
 /* Upcalls: what lower folders, or folders of the same rank, ask of each other (see the headers that
  * declare the tables). */
-static const struct rmap_swap_ops rmap_upcalls = { .dup = swap_dup,
-						   .try_free = swap_try_free_folio };
+static const struct rmap_swap_ops rmap_upcalls = {
+	.dup = swap_dup,
+	.try_free = swap_try_free_folio,
+	.meta_wanted = meta_wanted,
+	.meta_save = meta_save,
+};
 static const struct fault_ops fault_upcalls = {
 	.make_room = reclaim_make_room,
 	.wake_background = reclaim_wake,

@@ -203,6 +203,8 @@ static int remap_live(struct fc *c, struct folio *f, u32 i, u64 entry)
 		      ~(PGF(LAZYFREE) | (c->vf & VM_LOCKED ? 0 : PGF(MLOCKED) | PGF(UNEVICTABLE))));
 	a64_fetch_or(&f->flags, PGF(DIRTY) | PGF(SWAPBACKED) | PGF(UPTODATE));
 	folio_set(folio_page(f, i), PG_ANON_EXCLUSIVE);
+	if (entry)
+		meta_restore(c->q, &c->fs->rs, c->va, entry_pfn(e), swp_slot(entry));
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, fill, !fill, false);
 	if (err) {

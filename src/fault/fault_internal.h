@@ -13,6 +13,7 @@
 #include "base/mech.h"
 #include "base/trace.h"
 #include "fault/fault.h"
+#include "swap/meta.h"
 
 enum fault_result { FAULT_DONE = 0, FAULT_AGAIN = 1, FAULT_SPACE = 2 };
 

@@ -99,6 +99,7 @@ static int map_cached(struct fc *c, struct folio *f, u64 entry)
 	writable = (entry & SWP_EXCLUSIVE) &&
 		   ((folio_test(f, PG_DIRTY) && (c->vf & VM_WRITE)) || map_writable(c, desc, true));
 	e = pte_mk(pfn, fault_entry_bits(c, writable, fc_write(c)));
+	meta_restore(c->q, &c->fs->rs, c->va, pfn, swp_slot(entry));
 	pte_set(p, e);
 	err = fault_install(c, c->va, &e, 1, NULL, false, false);
 	if (err) {
@@ -254,6 +255,14 @@ static int read_pages(struct fc *c, struct swapin *s)
 	return 0;
 }
 
+/* Metadata beside the bytes of pages [from, to): LOCKING: entry lock. */
+static void restore_meta(struct fc *c, struct swapin *s, u32 from, u32 to)
+{
+	for (u32 i = from; i < to; i++)
+		meta_restore(c->q, &c->fs->rs, c->va + i * PAGE_SIZE, entry_pfn(s->new[i]),
+			     s->slot[i]);
+}
+
 /* Install pages [from, to): all good. LOCKING: entry lock. */
 static int install_run(struct fc *c, struct swapin *s, pte_t *p, u32 from, u32 to)
 {
@@ -261,6 +270,8 @@ static int install_run(struct fc *c, struct swapin *s, pte_t *p, u32 from, u32 t
 	const char *fill = c->home ? (const char *)s->fill + from * PAGE_SIZE : NULL;
 	int err;
 
+	if (mech_on(c->q, MECH_META_FIRST))
+		restore_meta(c, s, from, to);
 	for (u32 i = from; i < to; i++)
 		pte_set(p + i, s->new[i]);
 	err = fault_install(c, va, s->new + from, to - from, fill, false, false);
@@ -269,6 +280,8 @@ static int install_run(struct fc *c, struct swapin *s, pte_t *p, u32 from, u32 t
 			pte_set(p + i, s->entry[i]);
 		return err;
 	}
+	if (!mech_on(c->q, MECH_META_FIRST))
+		restore_meta(c, s, from, to);
 	for (u32 i = from; i < to; i++) {
 		struct folio *f = s->folio[i];
 

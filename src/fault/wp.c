@@ -92,6 +92,7 @@ void fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 
 	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
 	m->ops->fill_end(m, pfn, 1, dst);
+	meta_copy(q, pfn, from_pfn, 1);
 }
 
 /* Swap the entry to the new folio. LOCKING: none but the area. */

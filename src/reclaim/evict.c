@@ -13,6 +13,7 @@
  * it, and step 2 skips areas for which it already is (machine.h, home frames).
  */
 #include "reclaim/reclaim_internal.h"
+#include "swap/meta.h"
 
 struct evict {
 	struct quire *q;
@@ -73,27 +74,20 @@ static void judge(struct evict *ev, struct folio *f)
 }
 
 /* A large folio of which pages were unmapped: as single pages, so that only what is mapped is
- * written. */
-static bool split_partial(struct evict *ev, struct folio *f)
+ * written. One whose metadata are saved: so that what must stay keeps nothing else in memory. The
+ * pages are the next of the list. */
+static bool split_up(struct quire *q, struct folio *f, struct list *folios)
 {
 	struct list out;
 
 	if (!folio_trylock(f))
 		return false;
 	list_init(&out);
-	if (folio_test(f, PG_SWAPCACHE) || rmap_split_folio(ev->q, f, &out)) {
+	if (folio_test(f, PG_SWAPCACHE) || rmap_split_folio(q, f, &out)) {
 		folio_unlock(f);
 		return false;
 	}
-	list_for_each_safe(pos, tmp, &out) {
-		struct folio *page = list_entry(pos, struct folio, lru);
-
-		list_del(pos);
-		if (ev->n < EVICT_MAX)
-			judge(ev, page);
-		else
-			list_add_tail(&page->lru, &ev->keep);
-	}
+	list_splice_init(&out, folios);
 	return true;
 }
 
@@ -225,9 +219,10 @@ static u32 evict_batch(struct quire *q, struct list *folios)
 		struct folio *f = list_first(folios, struct folio, lru);
 
 		list_del(&f->lru);
-		looked += folio_nr(f);
-		if (f->order && folio_test(f, PG_PARTIAL) && split_partial(&ev, f))
+		if (f->order && (folio_test(f, PG_PARTIAL) || meta_wanted(q)) &&
+		    split_up(q, f, folios))
 			continue;
+		looked += folio_nr(f);
 		judge(&ev, f);
 	}
 	if (ev.n) {

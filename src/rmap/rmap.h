@@ -86,6 +86,11 @@ struct rmap_swap_ops {
 	/* The last entry of a folio in the swap cache is gone: its slots go if nothing names them.
 	 * LOCKING: folio lock. */
 	bool (*try_free)(struct quire *q, struct folio *f);
+	/* Metadata beside the bytes (swap/meta.h): is there anybody who saves them? Then `save`
+	 * is called for a page whose entry was cleared and flushed, before the entry names its
+	 * slot; < 0: it must stay. LOCKING: entry lock. */
+	bool (*meta_wanted)(struct quire *q);
+	int (*meta_save)(struct quire *q, void *space, u64 va, u64 pfn, u64 slot);
 };
 void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops);
 /* For whoever is about to drop the references of unmapped entries: a folio that only its stored

@@ -24,6 +24,7 @@ struct round {
 	struct tlb_batch *batch;
 	u32 flags;
 	bool home; /* vma_home */
+	bool meta; /* somebody saves metadata beside the bytes */
 	/* the table now locked */
 	struct ptdesc *desc;
 	u64 table_va;
@@ -158,12 +159,32 @@ static bool pinned_meanwhile(struct round *r, struct folio *f, u32 i)
 	return false;
 }
 
+/*
+ * Metadata beside the bytes go with the page, or the page stays (swap/meta.h). They are part of
+ * what is swapped out, so they are read when nobody stores any more:
+ *
+ *   T1: unmap                             T2: a CPU that has the translation
+ *   clear the entry
+ *   flush it                              stores, and sets the tag of what it stored
+ *   save
+ */
+static int save_meta(struct round *r, u64 va, u64 pfn, u64 slot)
+{
+	struct tlb_range one = { va, va + PAGE_SIZE, FLUSH_NO_STORE, false, false };
+	int err;
+
+	if (mech_on(r->q, MECH_META_FLUSH))
+		tlb_flush_range(&r->rs->tlb, one);
+	err = r->q->rmap->swap_ops->meta_save(r->q, r->rs, va, pfn, slot);
+	return mech_on(r->q, MECH_META_OR_STAY) ? err : 0;
+}
+
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
 /*
  * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was
  * to be dropped was written since lazyfree_is_clean looked (the hardware sets DIRTY without the
- * entry lock), or one was pinned, so its entry is back.
+ * entry lock), or one was pinned, or its metadata could not be saved, so its entry is back.
  */
 static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 va, u64 pfn,
 				bool drop)
@@ -182,10 +203,17 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		pte_set(p, e);
 		return UNMAP_KEPT;
 	}
+	slot = f->swap + i;
+	if (unlikely(r->meta) && !drop && save_meta(r, va, pfn + i, slot)) {
+		/* Exclusive again before pin_fast, which may have read the entry, finds it back. */
+		if (exclusive)
+			folio_set(folio_page(f, i), PG_ANON_EXCLUSIVE);
+		pte_set(p, e);
+		return UNMAP_KEPT;
+	}
 	folio_remove_rmap_ptes(r->q, f, i, 1);
 	if (drop)
 		return UNMAP_GONE;
-	slot = f->swap + i;
 	r->q->rmap->swap_ops->dup(r->q, slot, 1);
 	pte_set(p, swp_entry(SWP_STORE, slot) | (exclusive ? SWP_EXCLUSIVE : 0));
 	a64_add(&r->rs->swap_entries, 1);
@@ -264,6 +292,7 @@ static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **fol
 			.batch = batch,
 			.flags = flags,
 			.home = vma_home(v),
+			.meta = q->rmap->swap_ops->meta_wanted(q),
 		};
 
 		for (u32 i = 0; i < n; i++) {

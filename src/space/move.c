@@ -12,6 +12,7 @@
  * so each step looks again.
  */
 #include "space/space_internal.h"
+#include "swap/meta.h"
 
 #define MOVE_TRIES 64u
 #define MOVE_RUN   64u
@@ -234,6 +235,7 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct target 
 
 	if (err)
 		return err == -EAGAIN ? err : -ENOMEM;
+	meta_copy(m->q, pfn, src >> PAGE_SHIFT, n);
 	target_mapped(m, t, f, dst);
 	for (u32 i = 0; i < n; i++) {
 		u64 was = pte_get_and_clear(m->src + i);

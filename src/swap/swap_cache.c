@@ -92,14 +92,14 @@ void swap_dup(struct quire *q, u64 slot, u32 nr)
 }
 
 /* A slot without count and folio is freed. Its copy goes to copies[*n]. LOCKING: cluster lock. */
-static void slot_free_if_unused(struct cluster *cl, u64 slot, struct slot_copy *copies, u32 *n,
-				u32 *freed)
+static void slot_free_if_unused(struct swap *sw, struct cluster *cl, u64 slot,
+				struct slot_copy *copies, u32 *n, u32 *freed)
 {
 	struct slot *s = slot_used(cl, slot);
 
 	if (state_count(a32_read(&s->state)) || word_folio(aptr_read(&s->folio)))
 		return;
-	slot_release(cl, slot, &copies[(*n)++]);
+	slot_release(sw, cl, slot, &copies[(*n)++]);
 	(*freed)++;
 }
 
@@ -118,7 +118,7 @@ void swap_put(struct quire *q, u64 slot, u32 nr)
 
 			BUG_ON(!s || !state_count(a32_read(&s->state)));
 			a32_set(&s->state, a32_read(&s->state) - 1);
-			slot_free_if_unused(cl, slot + i, copies, &n, &freed);
+			slot_free_if_unused(sw, cl, slot + i, copies, &n, &freed);
 		}
 		slots_released(q, cl, freed);
 		spin_unlock(&cl->lock);
@@ -159,7 +159,7 @@ static void cache_clear_slots(struct quire *q, struct cluster *cl, struct folio 
 	for (u32 i = 0; i < nr; i++) {
 		BUG_ON(aptr_read(&s[i].folio) != f);
 		aptr_set_release(&s[i].folio, word);
-		slot_free_if_unused(cl, f->swap + i, copies, &n, &freed);
+		slot_free_if_unused(q->swap, cl, f->swap + i, copies, &n, &freed);
 		if (n == COPIES_MAX) {
 			/* Large folios only: here the stores' locks nest inside, which their rank
 			 * allows. */

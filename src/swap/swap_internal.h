@@ -28,6 +28,7 @@
 #include "base/arena.h"
 #include "base/lock.h"
 #include "base/rcu.h"
+#include "swap/meta.h"
 #include "swap/store.h"
 
 #define CLUSTER_SHIFT 9
@@ -39,12 +40,15 @@
 
 #define STATE_COUNT_MASK 0xffffffu
 #define STATE_KIND_SHIFT 24
+#define STATE_KIND_MASK  0x7fu
+#define STATE_META       (1u << 31)
 
 struct slot {
 	aptr_t folio; /* (K-) the cached folio; or shadow << 1 | 1; or NULL */
 	u64 data;     /* (K) the copy's handle: invariant 4 */
 	u32 sum;      /* (K) checksum of the copy */
-	a32_t state;  /* (K-) bits 0..23 entries that name it, 24..31 enum slot_kind of the copy */
+	a32_t state;  /* (K-) bits 0..23 entries that name it, 24..30 enum slot_kind of the copy, 31
+		       * metadata are saved for it (meta.h) */
 };
 _Static_assert(sizeof(struct slot) == 24, "the budget");
 _Static_assert(sizeof(struct slot) * CLUSTER_SLOTS == CLUSTER_PAGES * PAGE_SIZE, "whole pages");
@@ -85,6 +89,9 @@ struct swap {
 	u32 nr_stores;                        /* (C) */
 	struct store *store[SWAP_MAX_STORES]; /* (C) fastest first */
 	struct swap_ctxs ctxs;
+
+	const struct meta_ops *meta; /* (C) once a page is mapped; NULL: nobody asks for it */
+	void *meta_ctx;              /* (C) */
 };
 
 static inline struct store *swap_store(struct swap *sw, u8 kind)
@@ -98,11 +105,11 @@ static inline u32 state_count(u32 state)
 }
 static inline u8 state_kind(u32 state)
 {
-	return (u8)(state >> STATE_KIND_SHIFT);
+	return (u8)(state >> STATE_KIND_SHIFT & STATE_KIND_MASK);
 }
-static inline u32 state_make(u32 count, u8 kind)
+static inline u32 state_with_kind(u32 state, u8 kind)
 {
-	return count | (u32)kind << STATE_KIND_SHIFT;
+	return (state & (STATE_COUNT_MASK | STATE_META)) | (u32)kind << STATE_KIND_SHIFT;
 }
 
 /* The word slot.folio. */
@@ -143,8 +150,9 @@ struct cluster *slot_cluster(struct swap *sw, u64 slot);
 struct cluster *must_check slots_alloc(struct quire *q, u32 nr, u64 *first);
 /* The slot's place in the array, or NULL when the slot is not in use. LOCKING: cluster lock. */
 struct slot *slot_used(struct cluster *cl, u64 slot);
-/* The slot is not in use any more; the copy, if any, goes to *copy. LOCKING: cluster lock. */
-void slot_release(struct cluster *cl, u64 slot, struct slot_copy *copy);
+/* The slot is not in use any more; the copy, if any, goes to *copy, and what is saved beside it is
+ * dropped. LOCKING: cluster lock. */
+void slot_release(struct swap *sw, struct cluster *cl, u64 slot, struct slot_copy *copy);
 /* After slot_release of nr slots: counts and lists. LOCKING: cluster lock. */
 void slots_released(struct quire *q, struct cluster *cl, u32 nr);
 u64 slots_check(struct quire *q, struct swap *sw, u64 *by_kind);

@@ -115,7 +115,7 @@ static void pages_publish(struct swap *sw, struct swap_page *pages, u32 n)
 		p->old_data = s->data;
 		s->data = p->data;
 		s->sum = p->sum;
-		a32_set(&s->state, state_make(state_count(state), p->kind));
+		a32_set(&s->state, state_with_kind(state, p->kind));
 	}
 	if (cl)
 		spin_unlock(&cl->lock);
@@ -165,7 +165,7 @@ static void copies_void(struct quire *q, struct folio *f)
 			copies[n++].data = s[done].data;
 			s[done].data = 0;
 			s[done].sum = 0;
-			a32_set(&s[done].state, state_make(state_count(state), KIND_NONE));
+			a32_set(&s[done].state, state_with_kind(state, KIND_NONE));
 		}
 		spin_unlock(&cl->lock);
 		swap_free_copies(sw, copies, n);

@@ -387,7 +387,7 @@ struct slot *slot_used(struct cluster *cl, u64 slot)
 }
 
 /* Any reader that pinned the slot has gone, since what pinned it is gone. */
-void slot_release(struct cluster *cl, u64 slot, struct slot_copy *copy)
+void slot_release(struct swap *sw, struct cluster *cl, u64 slot, struct slot_copy *copy)
 {
 	struct slot *s = slot_used(cl, slot);
 	u32 off = slot_offset(slot);
@@ -395,6 +395,8 @@ void slot_release(struct cluster *cl, u64 slot, struct slot_copy *copy)
 	BUG_ON(!s || state_count(a32_read(&s->state)) || word_folio(aptr_read(&s->folio)));
 	copy->kind = state_kind(a32_read(&s->state));
 	copy->data = s->data;
+	if (unlikely(a32_read(&s->state) & STATE_META))
+		sw->meta->drop(sw->meta_ctx, slot);
 	aptr_set(&s->folio, NULL);
 	s->data = 0;
 	s->sum = 0;
