@@ -175,6 +175,8 @@ bool bench_zram_end(struct bench *b);
 bool bench_zram_enter(const struct bench *b, struct bench_result *r);
 /* Bytes of RAM that the device uses for each page stored in it; NAN when it holds none. */
 double bench_zram_page_bytes(const struct bench *b);
+/* How often the kernel has killed a member of the group for want of memory. */
+u64 bench_zram_oom_kills(const struct bench *b);
 
 /* ---- entries of children that are started as programs (`quire bench --child-X`) ---- */
 int bench_child_calls(bool quick);

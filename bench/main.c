@@ -195,6 +195,7 @@ static void prepare(struct bench *b, struct bench_outcome *o)
 static void run_group(struct bench *b, struct bench_outcome *o, struct bench_result *r)
 {
 	const struct bench_group *g = o->g;
+	u64 kills;
 
 	o->rounds = rounds_of(b, g);
 	for (unsigned side = 0; side < NR_SIDES; side++)
@@ -213,7 +214,12 @@ static void run_group(struct bench *b, struct bench_outcome *o, struct bench_res
 			progress(b, g, side, round, o->rounds);
 			if (o->missing[side][0])
 				continue;
+			kills = bench_zram_oom_kills(b);
 			bench_child(g->limit_s, measure, &m, r);
+			if (r->error[0] && bench_zram_oom_kills(b) > kills)
+				snprintf(r->error, sizeof(r->error),
+					 "killed by the kernel: its control group was out of "
+					 "memory");
 			for (unsigned i = 0; i < bench_rows(g); i++)
 				o->value[side][i][round] = r->error[0] ? NAN : r->value[i];
 			if (!r->error[0])

@@ -11,6 +11,13 @@
  * remove it. Nothing of the system is changed that is not put back: no module is loaded, no setting
  * of the kernel's swapping is touched; the v2 controller is handed down only for the time of the
  * run.
+ *
+ * While it waits, the keeper reads the group's statistics every few milliseconds. The kernel
+ * decides by counts of the group's pages whether to refill the list that it reclaims from, and it
+ * brings those counts up to date only when somebody reads them, or every two seconds. A small group
+ * is turned over several times within that: reclaim then finds its list empty, believes it full,
+ * and the group's process is killed for want of memory although half of the swap device is free
+ * (seen with Linux 6.18, once in some twenty measurements).
  */
 #include "bench_internal.h"
 
@@ -30,6 +37,7 @@
 
 #define SETUP_SECONDS    20
 #define TAKEN_DOWN_TRIES 100 /* of 50 ms */
+#define COUNTS_MS        10  /* how old the kernel's counts of the group may get */
 
 struct bench_zram {
 	/* shared with the keeper */
@@ -317,10 +325,26 @@ static void take_down(struct bench_zram *z)
 
 /* ---- the keeper ---- */
 
+/* Until the other end of the pipe closes. */
+static void keep(struct bench_zram *z, int life)
+{
+	struct pollfd p = { .fd = life, .events = POLLIN };
+	char path[640], text[4096];
+
+	snprintf(path, sizeof(path), "%s/memory.stat", z->group);
+	for (;;) {
+		int n = poll(&p, 1, z->ok ? COUNTS_MS : -1);
+
+		if (n > 0 && (p.revents & (POLLHUP | POLLERR)))
+			return;
+		if (!n)
+			read_text(path, text, sizeof(text)); /* see the top */
+	}
+}
+
 static void keeper_main(struct bench_zram *z, int life, u64 device_bytes)
 {
 	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP };
-	char byte;
 
 	for (size_t i = 0; i < ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
@@ -328,8 +352,7 @@ static void keeper_main(struct bench_zram *z, int life, u64 device_bytes)
 	prctl(PR_SET_NAME, "quire-bench-kpr");
 	z->ok = device_begin(z, device_bytes) && group_begin(z);
 	__atomic_store_n(&z->done, true, __ATOMIC_RELEASE);
-	while (read(life, &byte, 1) < 0 && errno == EINTR)
-		;
+	keep(z, life);
 	take_down(z);
 	_exit(z->left[0] ? 1 : 0);
 }
@@ -437,4 +460,19 @@ double bench_zram_page_bytes(const struct bench *b)
 	    sscanf(text, "%llu %llu %llu", &original, &compressed, &used) != 3 || !original)
 		return NAN;
 	return (double)used / ((double)original / PAGE_SIZE);
+}
+
+u64 bench_zram_oom_kills(const struct bench *b)
+{
+	unsigned long long kills = 0;
+	char path[640], text[1024], *at;
+
+	if (!b->zram || !b->zram->ok)
+		return 0;
+	snprintf(path, sizeof(path), "%s/%s", b->zram->group,
+		 b->zram->v2 ? "memory.events" : "memory.oom_control");
+	at = read_text(path, text, sizeof(text)) ? strstr(text, "oom_kill ") : NULL;
+	if (at)
+		sscanf(at, "oom_kill %llu", &kills);
+	return kills;
 }
