@@ -19,6 +19,22 @@
  *  - frames are exclusively owned while released: nobody else may fill the frame until release
  *    returned.
  *
+ * Plain frames beside home frames (CAP_PLAIN, with CAP_HOME): areas with PROT_BITS_PLAIN map frames
+ * from plain_base on, at any address and at several at once.
+ *  - The frame that belongs to an address of such an area is plain_base + (va >> 12); frames of
+ *    plain_overflow belong to none. Both kinds exist without being asked for; one that was never
+ *    filled, or was released, reads as zero (fill_zero costs no copy).
+ *  - The core reads and writes their bytes through frame_window at any time, without brackets;
+ *    fill_begin returns the window, made ready for writing (NULL: no memory). `fill` of
+ *    entries_changed is then only a hint that the bytes are new.
+ *  - A flush never touches their bytes; only a release does. Nothing maps a frame that is released.
+ *  - entries_changed installs what the machine does not have yet, so it need not follow the setting
+ *    of an entry at once: a spurious fault (force) or a later call without force does as well, for
+ *    neighbours too.
+ *  - An entry changes from one frame to another only by clear, flush (NO_ACCESS), set.
+ *  - CAP_PLACED: runs of pages whose frames are not as consecutive as area_map said cost host
+ *    mappings, of which there is a limit: entries_changed says -ENOSPC, and nothing is installed.
+ *
  * The two strengths of a flush (what is true when tlb_flush returns):
  *  - FLUSH_NO_STORE: no store gets through an old translation any more. Loads may still see the old
  *    bytes.
@@ -121,7 +137,7 @@ struct machine_ops {
 	 * `fill_zero` instead: the new bytes are zero. Also called when a present entry's bits were
 	 * raised (write enabled). With `force`, every page's state is set anew even where the
 	 * machine believes it is right already (spurious fault). -ENOMEM/-EAGAIN: nothing is
-	 * installed. */
+	 * installed. -ENOSPC (CAP_PLACED): these frames cannot be mapped here. */
 	int (*entries_changed)(struct machine *m, struct mspace *s, u64 va, const u64 *entries,
 			       u32 nr, unsigned level, const void *fill, bool fill_zero,
 			       bool force);
@@ -140,10 +156,12 @@ struct machine_ops {
 	/* An area came, changed protection (PROT_* bits as in mman.h), or went. area_protect with
 	 * CAP_AREA_PROTECT: when it returns no access beyond prot gets through. -ENOMEM: a limit of
 	 * host mappings would be exceeded. area_map: new area, nothing populated. area_unmap:
-	 * already zapped. With
-	 * prot PROT_BITS_FOREIGN: the addresses become somebody else's (map), or are to be managed
-	 * again (unmap). */
-	int (*area_map)(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+	 * already zapped. With prot PROT_BITS_FOREIGN: the addresses become somebody else's (map),
+	 * or are to be managed again (unmap). With PROT_BITS_PLAIN: see the top; `pfn` is the frame
+	 * that the first page will mostly have, its neighbours follow (a hint, but a wrong one
+	 * makes every page cost host mappings); ignored without CAP_PLACED. */
+	int (*area_map)(struct machine *m, struct mspace *s, struct range r, unsigned prot,
+			u64 pfn);
 	int (*area_protect)(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 			    unsigned prot);
 	void (*area_unmap)(struct machine *m, struct mspace *s, struct range r, unsigned prot);

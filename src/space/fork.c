@@ -234,7 +234,8 @@ static int fork_area(struct forker *k, struct vma *v)
 
 	if (vf & VM_DONTFORK)
 		return 0;
-	err = m->ops->area_map(m, k->child->ms, r, prot);
+	err = m->ops->area_map(m, k->child->ms, r, prot,
+			       vma_first_frame(m, vf, vma_index(v, r.start)));
 	if (err)
 		return err;
 	err = vma_add_forked(&k->child->fs.vmas, v, vf, share, &k->to);

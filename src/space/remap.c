@@ -74,7 +74,8 @@ static bool grow_in_place(struct remap *r, struct vma *v)
 		return false;
 	if (next && vma_start(next) < end)
 		return false;
-	if (m->ops->area_map(m, r->s->ms, more, prot))
+	if (m->ops->area_map(m, r->s->ms, more, prot,
+			     vma_first_frame(m, vma_flags(v), vma_index(v, was))))
 		return false;
 	vma_write_lock(v);
 	if (vma_set_end(&r->s->fs.vmas, v, end)) {
@@ -108,12 +109,13 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 	struct machine *m = r->q->machine;
 	u64 vf = vma_flags(old);
 	struct range to = mk_range(at, r->new_size);
-	int err = m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf));
+	u64 index = vma_home(old) ? at >> PAGE_SHIFT : vma_index(old, r->old);
+	int err =
+		m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf), vma_first_frame(m, vf, index));
 
 	if (err)
 		return err;
-	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING,
-		      vma_home(old) ? at >> PAGE_SHIFT : vma_index(old, r->old), out);
+	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING, index, out);
 	if (err) {
 		m->ops->area_unmap(m, r->s->ms, to, vma_prot_bits(vf));
 		return err;

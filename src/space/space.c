@@ -268,7 +268,7 @@ static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot
 		err = bar_foreign(q, s, r);
 		if (err)
 			return err;
-		err = m->ops->area_map(m, s->ms, r, PROT_BITS_FOREIGN);
+		err = m->ops->area_map(m, s->ms, r, PROT_BITS_FOREIGN, 0);
 		if (!err) {
 			err = vma_add(&s->fs.vmas, r, VM_FOREIGN, r.start >> PAGE_SHIFT, &v);
 			if (err)
@@ -279,7 +279,8 @@ static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot
 		return err;
 	}
 	vf |= plain ? VM_PLAIN : 0;
-	err = m->ops->area_map(m, s->ms, r, vma_prot_bits(vf));
+	err = m->ops->area_map(m, s->ms, r, vma_prot_bits(vf),
+			       vma_first_frame(m, vf, r.start >> PAGE_SHIFT));
 	if (err)
 		return err;
 	err = vma_add(&s->fs.vmas, r, vf, r.start >> PAGE_SHIFT, &v);

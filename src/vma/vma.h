@@ -107,6 +107,12 @@ static inline unsigned vma_prot_bits(u64 flags)
 	return (unsigned)(flags & VM_PROT_MASK) | (flags & VM_PLAIN ? PROT_BITS_PLAIN : 0);
 }
 
+/* The frame that belongs to page `index` of an anonymous area with these flags. */
+static inline u64 vma_first_frame(const struct machine *m, u64 flags, u64 index)
+{
+	return flags & VM_PLAIN ? m->plain_base + index : index;
+}
+
 /* One space's set of areas. The space lock lives here because it is the areas' lock. */
 struct vmas_of {
 	struct quire *q;

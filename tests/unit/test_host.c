@@ -229,7 +229,7 @@ static void test_fill_under_protection(void **state)
 	struct machine_ops const *ops = fake.m->ops;
 
 	(void)state;
-	assert_int_equal(ops->area_map(fake.m, fake.s, r, 0), 0);
+	assert_int_equal(ops->area_map(fake.m, fake.s, r, 0, 0), 0);
 	assert_int_equal(fake_install(64, 32, true, NULL, true, false), 0);
 	assert_int_equal(ops->area_protect(fake.m, fake.s, r, 0, PROT_BITS_READ), 0);
 	assert_int_equal(fake_install(96, 32, true, NULL, true, false), 0);
@@ -278,7 +278,7 @@ static void test_protection_is_native(void **state)
 	struct range r = { fake_va(0), fake_va(16) };
 
 	(void)state;
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, PROT_BITS_READ), 0);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, PROT_BITS_READ, 0), 0);
 	assert_int_equal(fake_install(0, 16, true, NULL, true, false), 0);
 	assert_true(WIFEXITED(status_of(read_protected)));
 	assert_int_equal(WTERMSIG(status_of(write_protected)), SIGSEGV);
@@ -299,7 +299,7 @@ static void test_foreign(void **state)
 	(void)state;
 	assert_int_equal(fake_install(90, 40, true, NULL, true, false), 0);
 	machine_release(fake.m, r.start >> PAGE_SHIFT, 10);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, PROT_BITS_FOREIGN), 0);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, PROT_BITS_FOREIGN, 0), 0);
 	assert_ptr_equal(mmap(p, range_size(r), PROT_READ | PROT_WRITE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
 			 p);
@@ -585,7 +585,7 @@ static void test_fork(void **state)
 	*fake_word(1) = 11;
 	assert_int_equal(fake_install(0, 1, false, NULL, false, false), 0);
 	assert_int_equal(fake_install(8, 3, false, NULL, false, false), 0);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, foreign, PROT_BITS_FOREIGN), 0);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, foreign, PROT_BITS_FOREIGN, 0), 0);
 	assert_ptr_not_equal(mmap((void *)(uintptr_t)foreign.start, range_size(foreign), PROT_READ,
 				  MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
 			     MAP_FAILED);

@@ -91,7 +91,7 @@ static void random_step(u8 *prot, bool *area)
 		b++;
 	r = (struct range){ fake_va(a), fake_va(b) };
 	if (!area[a])
-		err = fake.m->ops->area_map(fake.m, fake.s, r, want);
+		err = fake.m->ops->area_map(fake.m, fake.s, r, want, 0);
 	else if (rng() % 3)
 		err = fake.m->ops->area_protect(fake.m, fake.s, r, prot[a], want);
 	else {
@@ -161,9 +161,9 @@ static void test_refusals(void **state)
 	(void)state;
 	memset(prot, PROT_RW, sizeof(prot));
 	inject_at(&fake.inject, INJECT_MACHINE_CALL, 1);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, 0), -ENOMEM);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, 0, 0), -ENOMEM);
 	check_against_kernel(prot);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, 0), 0);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, r, 0, 0), 0);
 	memset(prot + 8, 0, 8);
 	check_against_kernel(prot);
 	inject_at(&fake.inject, INJECT_MACHINE_CALL, 1);
@@ -173,9 +173,9 @@ static void test_refusals(void **state)
 	fake.m->ops->area_unmap(fake.m, fake.s, r, 0); /* cannot fail, and does */
 	check_against_kernel(prot);
 	inject_at(&fake.inject, INJECT_MACHINE_CALL, 1);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, part, PROT_RW), -ENOMEM);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, part, PROT_RW, 0), -ENOMEM);
 	check_against_kernel(prot);
-	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, part, PROT_RW), 0);
+	assert_int_equal(fake.m->ops->area_map(fake.m, fake.s, part, PROT_RW, 0), 0);
 	memset(prot + 10, PROT_RW, 2);
 	check_against_kernel(prot);
 	*fake_word(11) = 1;
@@ -193,7 +193,7 @@ static void test_many_areas(void **state)
 		assert_int_equal(
 			fake.m->ops->area_map(fake.m, fake.s,
 					      (struct range){ fake_va(2 * n), fake_va(2 * n + 1) },
-					      PROT_BITS_READ),
+					      PROT_BITS_READ, 0),
 			0);
 	host_counters(fake.m, &c);
 	assert_int_equal(c.mappings, 2000);

@@ -58,9 +58,9 @@ static void world_open(struct world *w, bool hw_ad)
 	for (unsigned l = 3; l > 0; l--)
 		a64_set(&w->table[l][entry_index(w->va, l)],
 			(u64)(uintptr_t)w->table[l - 1] | RO | ENTRY_WRITE);
-	assert_int_equal(
-		w->m->ops->area_map(w->m, w->s, (struct range){ w->va, w->va + PMD_SIZE }, PROT_RW),
-		0);
+	assert_int_equal(w->m->ops->area_map(w->m, w->s, (struct range){ w->va, w->va + PMD_SIZE },
+					     PROT_RW, 0),
+			 0);
 }
 
 static void world_close(struct world *w)

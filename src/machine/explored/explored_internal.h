@@ -154,7 +154,7 @@ void xm_home_install(struct mspace *s, u64 va, const u64 *entries, u32 nr, const
 		     bool fill_zero);
 void xm_read_begin(struct machine *m);
 void xm_read_end(struct machine *m);
-int xm_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+int xm_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);
 int xm_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		    unsigned prot);
 void xm_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);

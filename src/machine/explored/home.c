@@ -264,8 +264,9 @@ static u64 prot_bits(unsigned prot)
 	return HOME_MAPPED | (u64)(prot & 7) << HOME_PROT;
 }
 
-int xm_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+int xm_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn)
 {
+	(void)pfn;
 	if (xm_is_home(xm_of(m)))
 		set_area(s, r, prot_bits(prot));
 	return 0;

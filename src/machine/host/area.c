@@ -128,11 +128,12 @@ void *host_frame_window(struct machine *m, u64 pfn)
 	return readable ? (void *)(uintptr_t)va : NULL;
 }
 
-int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn)
 {
 	int err;
 
 	(void)m;
+	(void)pfn;
 	mutex_lock(&s->lock);
 	err = make_plain(s, r);
 	/* A core read that was fixed after the last owner went may have left a page of zeroes. */

@@ -243,7 +243,7 @@ int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u6
 
 /* ---- area.c ---- */
 void *host_frame_window(struct machine *m, u64 pfn);
-int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);
 int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		      unsigned prot);
 void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);

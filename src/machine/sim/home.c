@@ -353,8 +353,9 @@ static u8 prot_bits(unsigned prot)
 	return (u8)(HOME_MAPPED | ((prot & 7u) << HOME_PROT_SHIFT));
 }
 
-int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot)
+int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn)
 {
+	(void)pfn;
 	if (!(m->caps & CAP_AREA_PROTECT))
 		return 0;
 	if (inject_fail(m->inject, INJECT_MACHINE_CALL))

@@ -196,7 +196,7 @@ void sim_home_release(struct sim *sim, u64 pfn, u32 nr);
 int sim_home_move(struct sim *sim, u64 dst, u64 src, u32 nr);
 void sim_home_install(struct sim *sim, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 		      unsigned level, const void *fill, bool fill_zero);
-int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot);
+int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);
 int sim_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		     unsigned prot);
 void sim_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
