@@ -8,11 +8,10 @@
  * and shown beside.
  */
 #include "bench_internal.h"
+#include "core.h"
 
-#include "api/core.h"
 #include "base/gate.h"
 #include "machine/sim/sim.h"
-#include "space/space.h"
 
 #include <quire/quire.h>
 
@@ -20,17 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { CORE_TOUCH, CORE_PROTECT, CORE_DONTNEED, CORE_UNMAP };
-
-struct core_bench {
-	struct machine *m;
-	struct quire *q;
-	struct space *s;
-	u64 bytes;
-	u64 va;
-};
-
-static int core_begin(struct core_bench *c)
+int core_begin(struct core_bench *c)
 {
 	struct sim_config cfg = sim_defaults(false, true);
 	struct core_config cc = { 0 };
@@ -59,7 +48,20 @@ static int core_begin(struct core_bench *c)
 	return err;
 }
 
-static int core_step(struct core_bench *c, int step)
+void core_end(struct core_bench *c, struct bench_result *r)
+{
+	u64 broken = quire_check_all(c->q);
+
+	if (broken)
+		bench_fail(r, "%llu broken invariants", (unsigned long long)broken);
+	gate_enter(&c->q->gate);
+	space_destroy(c->q, c->s);
+	gate_exit(&c->q->gate);
+	core_destroy(c->q);
+	c->m->ops->destroy(c->m);
+}
+
+int core_step(struct core_bench *c, int step)
 {
 	struct quire *q = c->q;
 	int err = 0;
@@ -88,7 +90,7 @@ static int core_step(struct core_bench *c, int step)
 	return err;
 }
 
-static int core_map(struct core_bench *c)
+int core_map(struct core_bench *c)
 {
 	int err;
 

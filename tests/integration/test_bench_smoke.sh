@@ -32,7 +32,7 @@ if ! "$quire" bench --list >"$work/list"; then
 fi
 groups=()
 if [ -n "${QUIRE_SANITIZE:-}" ]; then
-  groups=(whole whole-2 half half-2 metadata core) # no preloaded library in sanitizer builds
+  groups=(whole whole-2 half half-2 metadata core fork) # no preloaded library in sanitizer builds
 fi
 
 # ---- options ----
