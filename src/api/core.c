@@ -8,6 +8,7 @@
 #include "fault/fault.h"
 #include "gather/gather.h"
 #include "machine/machine.h"
+#include "object/object.h"
 #include "reclaim/reclaim.h"
 #include "space/space.h"
 #include "swap/meta.h"
@@ -41,6 +42,11 @@ static int create_tables(struct quire *q, const struct core_config *cfg)
 static int create_vmas(struct quire *q, const struct core_config *cfg)
 {
 	return vma_create_caches(q, &rmap_vma_ops);
+}
+
+static int create_objects(struct quire *q, const struct core_config *cfg)
+{
+	return objects_create(q);
 }
 
 static int create_rmap(struct quire *q, const struct core_config *cfg)
@@ -82,6 +88,11 @@ static const struct fault_ops fault_upcalls = {
 	.refault = reclaim_refault_is_hot,
 };
 
+static const struct object_upcalls object_upcalls = {
+	.make_room = reclaim_make_room,
+	.refault = reclaim_refault_is_hot,
+};
+
 static int create_reclaim(struct quire *q, const struct core_config *cfg)
 {
 	int err = reclaim_create(q);
@@ -90,6 +101,7 @@ static int create_reclaim(struct quire *q, const struct core_config *cfg)
 		return err;
 	rmap_register_swap(q, &rmap_upcalls);
 	fault_register_reclaim(q, &fault_upcalls);
+	objects_register(q, &object_upcalls);
 	return 0;
 }
 
@@ -107,6 +119,7 @@ static const struct part parts[] = {
 	{ create_phys, phys_destroy },
 	{ create_tables, pt_destroy },
 	{ create_vmas, vma_destroy_caches },
+	{ create_objects, objects_destroy },
 	{ create_rmap, rmap_destroy },
 	{ create_gather, NULL },
 	{ create_swap, swap_destroy },

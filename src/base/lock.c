@@ -194,3 +194,26 @@ void bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
 	if (unlikely(old & BIT(waitbit)))
 		base_wake(waitword, ~0u);
 }
+
+/* The same protocol as the bit lock's: the waiters share waitbit and look again when woken. */
+void bit_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
+{
+	u64 v = a64_read(word);
+
+	lock_assert_may_sleep();
+	while (v & BIT(bit)) {
+		if (!(v & BIT(waitbit)) && !a64_cmpxchg(word, &v, v | BIT(waitbit)))
+			continue;
+		base_park(waitword, bitlock_half(word, waitword, v | BIT(waitbit)));
+		v = a64_read(word);
+	}
+}
+
+void bit_clear_wake(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
+{
+	u64 old = a64_fetch_and(word, ~(BIT(bit) | BIT(waitbit)));
+
+	DEBUG_ON(!(old & BIT(bit)));
+	if (unlikely(old & BIT(waitbit)))
+		base_wake(waitword, ~0u);
+}

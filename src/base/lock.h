@@ -102,6 +102,14 @@ bool must_check bitlock_trylock(a64_t *word, unsigned bit, enum lock_class cls);
 void bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
 
 /*
+ * A bit of such a word that is no lock but is waited for (a folio's write-back): set by
+ * a64_fetch_or, cleared by bit_clear_wake; bit_wait returns when it has seen the bit clear.
+ * LOCKING: bit_wait may sleep.
+ */
+void bit_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
+void bit_clear_wake(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
+
+/*
  * Assertions for the first statement of a function that needs the lock. No-ops without
  * QUIRE_LOCKCHECK.
  */

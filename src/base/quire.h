@@ -40,6 +40,7 @@ struct quire {
 	struct phys *phys;	   /* (C) */
 	struct pagetables *tables; /* (C) */
 	struct vmas *vmas;	   /* (C) */
+	struct objects *objects;   /* (C) */
 	struct tlb *tlb;	   /* (C) */
 	struct rmap *rmap;	   /* (C) */
 	struct swap *swap;	   /* (C) */

@@ -8,11 +8,13 @@
  *
  * Invariants
  *  1. ref == 0: the frames belong to the allocator or are on their way there (being released).
- *  2. ref >= number of entries that map pages of it + (in swap cache ? nr : 0) + pins * PIN_BIAS.
+ *  2. ref >= number of entries that map pages of it + (in swap cache ? nr : 0) + (in an object's
+ *     page cache ? nr : 0) + pins * PIN_BIAS.
  *  3. sum of the pages' mapcounts == number of PTE-level entries; entire_mapcount == PMD-level
  *     entries.
  *  4. PG_LRU set <=> linked into an LRU list; only the one who cleared it may unlink it.
- *  5. anon: mapping & MAPPING_ANON, index = va page index in the area it was first mapped in.
+ *  5. anon: mapping & MAPPING_ANON, index = va page index in the area it was first mapped in. In a
+ *     page cache: mapping = the object, index = the page's there (object.h).
  *  6. PG_ANON_EXCLUSIVE, which each page's own record holds: one entry at most maps the page, and
  * its space may write it without a copy. A writable entry's page is exclusive; so is a pinned one.
  *  7. PG_SWAPCACHE <=> swap is the swap entry of page 0 and the slots point back at this folio.
@@ -73,7 +75,7 @@ struct folio {
 	a64_t flags;     /* (A) enum folio_flag */
 	a32_t ref;       /* (A) */
 	a32_t mapcount;  /* (A) PTE-level mappings of this frame (0 = none) */
-	aptr_t mapping;  /* (L) to write; anon_vma | MAPPING_ANON; NULL: never mapped, freed */
+	aptr_t mapping;  /* (L) to write; anon_vma | MAPPING_ANON, or the object; NULL: none */
 	u64 index;       /* (L) page index (va >> PAGE_SHIFT at first mapping) */
 	struct list lru; /* (R) while PG_LRU, else the isolator's or a batch's */
 	u64 swap; /* (L) swap entry of page 0 while PG_SWAPCACHE; free for the isolator else */
@@ -164,6 +166,19 @@ static inline void folio_lock(struct folio *f)
 static inline void folio_unlock(struct folio *f)
 {
 	bitlock_unlock(&f->flags, PG_LOCKED, PG_WAITERS, (u32 *)&f->flags.raw);
+}
+
+/* Write-back that is under way (object.h) has ended. LOCKING: a reference is held; may sleep; the
+ * folio lock may be held. */
+static inline void folio_wait_writeback(struct folio *f)
+{
+	if (folio_test(f, PG_WRITEBACK))
+		bit_wait(&f->flags, PG_WRITEBACK, PG_WAITERS, (u32 *)&f->flags.raw);
+}
+
+static inline void folio_end_writeback(struct folio *f)
+{
+	bit_clear_wake(&f->flags, PG_WRITEBACK, PG_WAITERS, (u32 *)&f->flags.raw);
 }
 
 /* Of one page: its record, not its folio's. LOCKING: to change it, the entry lock of the one entry
