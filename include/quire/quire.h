@@ -51,7 +51,45 @@ enum quire_map_flags {
 		16, /* the range is given up to the caller, who maps something of his own there */
 };
 
-enum quire_pin_flags { QUIRE_PIN_READ = 0, QUIRE_PIN_WRITE = 1 };
+enum quire_pin_flags {
+	QUIRE_PIN_READ = 0,
+	QUIRE_PIN_WRITE = 1,
+	QUIRE_PIN_LONGTERM = 2 /* held for as long as the caller likes, not only for one call */
+};
+
+/* A page held by quire_pin_fast. */
+typedef struct quire_page *quire_page_t;
+
+/* A page on its way to a store or back: what quire_swap_hooks are told. */
+struct quire_swapped_page {
+	quire_space_t *space; /* NULL while the space is being destroyed */
+	void *addr;
+	uint64_t frame; /* the memory that has the bytes: of private areas addr / 4096; what several
+			   addresses share has one */
+	uint64_t slot;  /* its place outside memory: small numbers, used again */
+};
+
+/*
+ * Metadata that the caller keeps for each page beside its bytes (tags, keys): saved when a page
+ * leaves memory, restored before it is used again.
+ *
+ * All are called with locks of Quire's held, also inside the SIGBUS handler of any thread: they use
+ * memory that is there already, do not wait, touch no managed memory and call nothing of Quire.
+ */
+struct quire_swap_hooks {
+	size_t size; /* sizeof(struct quire_swap_hooks) */
+	/* The page is leaving: keep its metadata by slot. Nobody can store to it any more. Not 0:
+	 * they cannot be kept; the page stays in memory, as it was. May come again for the same
+	 * slot (what was kept is replaced), and for a page that stays in the end. */
+	int (*save)(void *ctx, const struct quire_swapped_page *page);
+	/* The page is back at addr, in this frame; nobody has used it yet. The slot keeps its
+	 * metadata. Once for each mapping of a page that several spaces share. */
+	void (*restore)(void *ctx, const struct quire_swapped_page *page);
+	/* The slot is free: once for each slot for which save returned 0. */
+	void (*drop)(void *ctx, uint64_t slot);
+	/* The bytes of one frame were copied or moved to another. May be NULL. */
+	void (*copy)(void *ctx, uint64_t to_frame, uint64_t from_frame);
+};
 
 struct quire_options {
 	size_t size;        /* sizeof(struct quire_options): for later versions */
@@ -230,7 +268,8 @@ int quire_munlock(quire_space_t *s, void *addr, size_t size);
  *
  * May be called from a SIGSYS handler. Returns the bytes from addr on that are pinned (up to the
  * end of a page, at most size);
- * -EFAULT when not even the first page can be accessed so; -ENOMEM.
+ * -EFAULT when not even the first page can be accessed so; -EINVAL when it is not private memory
+ * (quire_pin_fast); -ENOMEM.
  */
 long quire_pin(quire_space_t *s, const void *addr, size_t size, int flags);
 
@@ -241,6 +280,55 @@ long quire_pin(quire_space_t *s, const void *addr, size_t size, int flags);
  * @size: the number of bytes that quire_pin returned.
  */
 void quire_unpin(quire_space_t *s, const void *addr, size_t size);
+
+/**
+ * quire_pin_fast - the same by pages, without a lock where they are there already; for areas of
+ * every kind.
+ * @s: the space.
+ * @addr: start, any alignment.
+ * @size: bytes.
+ * @flags: QUIRE_PIN_* bits. What a page pinned with QUIRE_PIN_WRITE or QUIRE_PIN_LONGTERM shows is
+ * what the program loads and stores, until it is unpinned; a page that the program has not written
+ * yet may be pinned with QUIRE_PIN_READ alone as zeroes.
+ * @pages: receives a handle for each page that the range touches.
+ *
+ * The bytes of a pinned page stay where they are: it is not evicted, moved, or shared (a fork or
+ * snapshot copies it). Unmapping a private area still takes them away. May be called from a SIGSYS
+ * handler. Returns the number of pages pinned from the first on; -EFAULT when not even that can be
+ * accessed so; -EINVAL for unknown flags; -ENOMEM.
+ */
+long quire_pin_fast(quire_space_t *s, const void *addr, size_t size, int flags,
+		    quire_page_t *pages);
+
+/**
+ * quire_page_data - where the bytes of a pinned page are.
+ * @q: the instance.
+ * @page: a page that is pinned.
+ *
+ * Returns the address of its first byte, which stays valid, for system calls too, until the page is
+ * unpinned: of a private area its own address. Only what is pinned with QUIRE_PIN_WRITE may be
+ * written there.
+ */
+void *quire_page_data(quire_t *q, quire_page_t page);
+
+/**
+ * quire_unpin_pages - undo quire_pin_fast.
+ * @q: the instance.
+ * @pages: the pages, in any order.
+ * @n: how many.
+ */
+void quire_unpin_pages(quire_t *q, quire_page_t *pages, size_t n);
+
+/**
+ * quire_swap_hooks - have metadata saved and restored with each page that is swapped.
+ * @q: the instance; no other thread uses it, and it has no space yet.
+ * @hooks: what is to be called; copied.
+ * @ctx: passed to each of them.
+ *
+ * Returns 0; -EINVAL when save, restore or drop is missing or the size is wrong; -EBUSY when there
+ * is a space, or there are hooks already.
+ */
+int quire_swap_hooks(quire_t *q, const struct quire_swap_hooks *hooks, void *ctx);
 
 /**
  * quire_trap - resolve an access that trapped; for callers with a SIGBUS handler of their own.

@@ -147,6 +147,9 @@ static int fault_once(struct fc *c)
 	}
 	if (fc_write(c) && !pte_write(e))
 		return fault_do_wp(c, e);
+	/* What this pin shows for long must be what the program will store to. */
+	if ((c->access & ACCESS_LONGTERM) && entry_present(e) && pte_special(e))
+		return fault_do_wp(c, e);
 	/* Only a look, as all of this: reuse() decides. */
 	if ((c->access & ACCESS_UNSHARE) && entry_present(e) && !pte_special(e) &&
 	    !page_exclusive(phys_record(c->q, entry_pfn(e))))

@@ -50,19 +50,23 @@ int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32
 
 /* Pins (get_user_pages semantics). Each page of r is faulted in for `access` and gets PIN_BIAS
  * references: it is never evicted, moved or shared until unpinned, so that what is seen through the
- * pin is what loads see; a shared page is copied first, even for reading. Returns the
- * number of pages pinned from the front (all of r unless a later page cannot be had), or the error
- * of the first. `pages` receives the records (NULL for the zero page); it may be NULL for areas
- * with home frames, where the address names the frame. LOCKING: no core lock held. */
+ * pin is what loads see; a shared page is copied first, even for reading. Only the zero page is
+ * taken as it is, for a pin that is over before the program can care: a later store goes to a page
+ * of its own, which the pin does not show. With ACCESS_LONGTERM (Linux FOLL_LONGTERM) it is
+ * replaced first. Returns the number of pages pinned from the front (all of r unless a later page
+ * cannot be had), or the error of the first. `pages` receives the records (NULL for the zero page).
+ * LOCKING: no core lock held. */
 long must_check pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			  struct folio **pages);
 /* The same, first without any lock. */
 long must_check pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 			 struct folio **pages);
 void unpin_pages(struct quire *q, struct folio **pages, u64 n);
-/* The same by address, where frames are home frames only (-EINVAL elsewhere). */
+/* The same by address, where frames are home frames and the address names them for ever (-EINVAL
+ * elsewhere: by the time of unpin_range another frame may be mapped there). Without a lock first.
+ */
 long must_check pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access);
-void unpin_range(struct quire *q, struct fault_space *fs, struct range r);
+void unpin_range(struct quire *q, struct range r);
 
 /* handle_fault for a caller that holds the space lock (either way) and knows the area. One attempt
  * at one page, looping inside where it must look again. */

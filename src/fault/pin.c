@@ -23,12 +23,21 @@
  */
 #include "fault/fault_internal.h"
 
+/* The zero page is everybody's, and no store ever shows in it: only for a short time. */
+static bool may_pin_zero(struct quire *q, u32 access)
+{
+	return !(access & ACCESS_LONGTERM) || !mech_on(q, MECH_PIN_BREAKS_ZERO);
+}
+
 /* A pinned page is exclusive (Linux 6c287605): else a write by its own space would go to a copy,
  * and the pin would show something else from then on. */
 static bool entry_allows(struct quire *q, u64 e, u32 access)
 {
-	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e)) &&
-	       (pte_special(e) || page_exclusive(phys_record(q, entry_pfn(e))));
+	if (!entry_present(e) || ((access & ACCESS_WRITE) && !pte_write(e)))
+		return false;
+	if (pte_special(e))
+		return may_pin_zero(q, access);
+	return page_exclusive(phys_record(q, entry_pfn(e)));
 }
 
 /* Pin what is there from va on, inside one table; returns pages pinned. */
@@ -49,8 +58,7 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		if (!entry_allows(q, e, access) || inject_fail(q->inject, INJECT_PIN))
 			break;
 		if (pte_special(e)) {
-			if (pages)
-				pages[i] = NULL;
+			pages[i] = NULL;
 			continue;
 		}
 		rec = phys_record(q, entry_pfn(e));
@@ -59,8 +67,7 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		 * is not written out, so the flag stays. */
 		if ((access & ACCESS_WRITE) && !folio_test(folio_head(rec), PG_DIRTY))
 			folio_set(folio_head(rec), PG_DIRTY);
-		if (pages)
-			pages[i] = rec;
+		pages[i] = rec;
 	}
 	pt_pte_unlock(desc);
 	stat_add(q, STAT_PIN, i);
@@ -73,12 +80,10 @@ long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 	u64 va = r.start;
 	u32 idle = 0;
 
-	if (!pages && !machine_has(q->machine, CAP_HOME))
-		return -EINVAL;
 	while (va < r.end) {
 		u64 left = (r.end - va) >> PAGE_SHIFT, done = (va - r.start) >> PAGE_SHIFT;
 		u32 n = pin_present(q, fs, va, (u32)min(left, (u64)PTRS_PER_TABLE), access,
-				    pages ? pages + done : NULL);
+				    pages + done);
 		int err;
 
 		va += (u64)n << PAGE_SHIFT;
@@ -108,7 +113,7 @@ static bool pin_entry(struct quire *q, const pte_t *p, u32 access, struct folio 
 		return false;
 	*page = NULL;
 	if (pte_special(e))
-		return true;
+		return may_pin_zero(q, access);
 	rec = phys_record(q, entry_pfn(e));
 	f = folio_head(rec);
 	if (!a32_add_unless(&f->ref, PIN_BIAS, 0))
@@ -177,13 +182,13 @@ static u64 pin_lockless(struct quire *q, struct fault_space *fs, struct range r,
 long pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 access,
 	      struct folio **pages)
 {
-	u64 n = pages ? pin_lockless(q, fs, r, access, pages) : 0;
+	u64 n = pin_lockless(q, fs, r, access, pages);
 	long rest;
 
 	r.start += n << PAGE_SHIFT;
 	if (r.start == r.end)
 		return (long)n;
-	rest = pin_pages(q, fs, r, access, pages ? pages + n : NULL);
+	rest = pin_pages(q, fs, r, access, pages + n);
 	return rest < 0 && n ? (long)n : (long)n + rest;
 }
 
@@ -194,14 +199,47 @@ void unpin_pages(struct quire *q, struct folio **pages, u64 n)
 			folio_put_nr(q, folio_head(pages[i]), PIN_BIAS);
 }
 
-long pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access)
+/* How many from the front are the memory at their own address. */
+static u64 count_home(struct quire *q, struct folio *const *pages, u64 n, u64 va)
 {
-	return pin_pages(q, fs, r, access, NULL);
+	u64 i = 0;
+
+	while (i < n && pages[i] && frame_is_home(q->machine, folio_pfn(q, pages[i]))) {
+		DEBUG_ON(folio_pfn(q, pages[i]) != (va >> PAGE_SHIFT) + i);
+		i++;
+	}
+	return i;
 }
 
-void unpin_range(struct quire *q, struct fault_space *fs, struct range r)
+#define RANGE_CHUNK 64u /* on the stack of a system call's handler */
+
+long pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 access)
 {
-	(void)fs;
+	struct folio *pages[RANGE_CHUNK];
+	u64 va = r.start;
+
+	while (va < r.end) {
+		u64 want = min((r.end - va) >> PAGE_SHIFT, (u64)RANGE_CHUNK), home;
+		struct range part = { va, va + (want << PAGE_SHIFT) };
+		long got = pin_fast(q, fs, part, access, pages);
+
+		if (got < 0 && va == r.start)
+			return got;
+		if (got < 0)
+			break;
+		home = count_home(q, pages, (u64)got, va);
+		unpin_pages(q, pages + home, (u64)got - home);
+		va += home << PAGE_SHIFT;
+		if (!home && va == r.start)
+			return -EINVAL;
+		if (home < want)
+			break;
+	}
+	return (long)((va - r.start) >> PAGE_SHIFT);
+}
+
+void unpin_range(struct quire *q, struct range r)
+{
 	for (u64 va = r.start; va < r.end; va += PAGE_SIZE) {
 		struct folio *rec = phys_record(q, va >> PAGE_SHIFT);
 

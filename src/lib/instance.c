@@ -93,6 +93,8 @@ void api_space_destroy(struct api_space *as)
 		if (aptr_read(&a->space[i]) == as)
 			aptr_set_release(&a->space[i], NULL);
 	mutex_unlock(&a->lock);
+	/* Whoever has found it in the array, looking for another one, has gone on. */
+	qrcu_synchronize();
 	space_destroy(q, as->s);
 	arena_free(q->arena, as, sizeof(*as));
 	gate_exit(&q->gate);
@@ -116,30 +118,43 @@ u32 api_map_flags(int flags)
 	return r;
 }
 
+/* The space of an address, which the caller keeps from being destroyed; others may be. */
+static struct api_space *space_at(struct api_instance *a, u64 va)
+{
+	struct api_space *found = NULL;
+
+	qrcu_read_lock();
+	for (u32 i = 0; i < API_MAX_SPACES && !found; i++) {
+		struct api_space *as = aptr_read_acquire(&a->space[i]);
+		struct range r;
+
+		if (!as)
+			continue;
+		r = space_usable(as->s);
+		if (va >= r.start && va < r.end)
+			found = as;
+	}
+	qrcu_read_unlock();
+	return found;
+}
+
 int api_trap(struct api_instance *a, u64 va, bool write)
 {
 	struct quire *q = a->q;
+	struct api_space *as;
+	int err;
 
 	/* A core thread reading a page that was dropped under it: before anything else, and without
 	 * the gate. */
 	if (host_fix_core_read(q->machine, va))
 		return 0;
-	for (u32 i = 0; i < API_MAX_SPACES; i++) {
-		struct api_space *as = aptr_read_acquire(&a->space[i]);
-		struct range r;
-		int err;
-
-		if (!as)
-			continue;
-		r = space_usable(as->s);
-		if (va < r.start || va >= r.end)
-			continue;
-		gate_enter(&q->gate);
-		err = handle_fault(q, &as->s->fs, va, write ? ACCESS_WRITE : ACCESS_READ);
-		gate_exit(&q->gate);
-		return err;
-	}
-	return -ENOENT;
+	as = space_at(a, va);
+	if (!as)
+		return -ENOENT;
+	gate_enter(&q->gate);
+	err = handle_fault(q, &as->s->fs, va, write ? ACCESS_WRITE : ACCESS_READ);
+	gate_exit(&q->gate);
+	return err;
 }
 
 /* What fork does to areas: collected first, since changing areas while walking them is not allowed.

@@ -10,6 +10,8 @@
 #ifndef QUIRE_LIB_INTERNAL_H
 #define QUIRE_LIB_INTERNAL_H
 
+#include <quire/quire.h>
+
 #include "api/core.h"
 #include "machine/host/host.h"
 #include "space/space.h"
@@ -26,8 +28,10 @@ struct api_space {
 struct api_instance {
 	struct quire *q;
 	struct mutex lock;
-	aptr_t space[API_MAX_SPACES]; /* (lock) to change; struct api_space */
-	bool handles_sigbus;          /* (C) */
+	aptr_t space[API_MAX_SPACES];  /* (lock) to change; struct api_space */
+	bool handles_sigbus;           /* (C) */
+	struct quire_swap_hooks hooks; /* (C) once there is a space */
+	void *hooks_ctx;               /* (C) */
 };
 
 static inline struct api_instance *api_of(void *qt)

@@ -224,17 +224,19 @@ long quire_pin(quire_space_t *st, const void *addr, size_t size, int flags)
 		      flags & QUIRE_PIN_WRITE ? ACCESS_WRITE : ACCESS_READ);
 	LEAVE();
 	if (n < 0)
-		return n == -ENOMEM ? -ENOMEM : -EFAULT;
+		return n == -ENOMEM || n == -EINVAL ? n : -EFAULT;
 	return (long)min((u64)size, ALIGN_DOWN(start, PAGE_SIZE) + ((u64)n << PAGE_SHIFT) - start);
 }
 
 void quire_unpin(quire_space_t *st, const void *addr, size_t size)
 {
+	struct quire *q = api_space_of(st)->a->q;
+
 	if (!size)
 		return;
-	ENTER(st);
-	unpin_range(q, &s->fs, pages_of(addr, size));
-	LEAVE();
+	gate_enter(&q->gate);
+	unpin_range(q, pages_of(addr, size));
+	gate_exit(&q->gate);
 }
 
 int quire_has_area(quire_space_t *st, const void *addr, size_t size)

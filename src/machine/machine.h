@@ -78,6 +78,7 @@ enum access {
 	ACCESS_FORCE =
 		BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
 	ACCESS_UNSHARE = BIT(5),  /* the page is to be exclusive, though it is only read (pins) */
+	ACCESS_LONGTERM = BIT(6), /* a pin that stays: also of what is shared by all (zeroes) */
 	ACCESS_SPURIOUS = BIT(3), /* the same access trapped again: reinstall the translation */
 };
 

@@ -313,7 +313,7 @@ static void unpin(struct worker *w, struct pin *pin)
 		pin->slice->page[pin->first + i].pins--;
 	}
 	if (pin->by_range)
-		unpin_range(run->q, &run->s->fs, (struct range){ va, va + pin->n * PAGE_SIZE });
+		unpin_range(run->q, (struct range){ va, va + pin->n * PAGE_SIZE });
 	else
 		unpin_pages(run->q, pin->folio, pin->n);
 	pin->n = 0;
