@@ -31,6 +31,10 @@ enum map_flags {
 	MAP_F_PLAIN = BIT(7), /* plain frames: can be shared with other addresses and spaces */
 };
 
+enum snapshot_flags {
+	SNAPSHOT_F_WRITE = BIT(0), /* what the source may write, the snapshot may */
+};
+
 enum advice {
 	ADVISE_NORMAL = 0,
 	ADVISE_RANDOM = 1,
@@ -61,9 +65,19 @@ int must_check space_create(struct quire *q, unsigned cgroup, unsigned node, str
  * until one of the two writes them; areas with DONTFORK are left out, those with WIPEONFORK are
  * empty, none is mlocked; pages that may be pinned are copied. The child is the caller's to
  * destroy, before or after the parent. -ENOMEM: no child, and the parent's contents are as they
- * were. -EOPNOTSUPP on CAP_HOME machines.
+ * were. Machines with home frames: the child's areas lie at other addresses, all at the same
+ * distance; -EOPNOTSUPP if an area has home frames and is neither DONTFORK nor WIPEONFORK.
  */
 int must_check space_fork(struct quire *q, struct space *parent, struct space **child);
+/*
+ * The contents of [start, start + size) as they are when the call returns, at other addresses
+ * (*out) of the same space: pages are shared until one side writes them. Like other areas from then
+ * on: read-only unless SNAPSHOT_F_WRITE, not mlocked, to be unmapped. Pages that may be pinned are
+ * copied. -EINVAL: unaligned, or an area with home frames or a foreign one; -ENOMEM: a hole, or no
+ * memory or addresses. Nothing has changed then.
+ */
+int must_check space_snapshot(struct quire *q, struct space *s, u64 start, u64 size, u32 flags,
+			      u64 *out);
 /* Everything is unmapped. LOCKING: nobody else uses it. */
 void space_destroy(struct quire *q, struct space *s);
 struct range space_usable(struct space *s);

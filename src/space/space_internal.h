@@ -35,6 +35,30 @@ static inline u32 space_entries_run(const pte_t *p, u64 pfn, u32 n)
 	return i;
 }
 
+/*
+ * Sharing pages of areas of one space with areas of another, or of itself, at va + delta (a
+ * multiple of 2 MiB): share.c. The caller fills in the first row.
+ */
+struct sharer {
+	struct quire *q;
+	struct space *parent, *child;
+	u64 delta;
+	struct vma *to;      /* the new area of the pages that are being shared */
+	struct folio *spare; /* for a page that must be copied: allocated without entry locks */
+	u64 dirty_start, dirty_end; /* the source's entries that lost WRITE, not yet flushed */
+	u32 present, swaps;         /* new entries that are not yet in the counts */
+	/* now locked */
+	struct ptdesc *src_desc, *dst_desc;
+	pte_t *src, *dst;
+};
+/* Around it all; the source's areas are in r. S write, of both spaces. */
+void space_share_begin(struct sharer *k, struct range r);
+/* When it returns no store reaches a shared page any more. */
+void space_share_end(struct sharer *k);
+/* The pages of r, which lies inside one area, become k->to's as well. 0 or -ENOMEM with some of it
+ * done. S write, of both spaces. */
+int must_check space_share_pages(struct sharer *k, struct range r);
+
 /* Rounds size up to pages; false for an empty, wrapping or unaligned range. */
 bool space_range_ok(struct space *s, u64 start, u64 *size);
 

@@ -362,17 +362,17 @@ int vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struc
 	return err;
 }
 
-int vma_add_forked(struct vmas_of *s, struct vma *src, u64 flags, bool share, struct vma **out)
+int vma_add_forked(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct vma *src,
+		   struct vma **out)
 {
-	struct range r = { vma_start(src), vma_end(src) };
-	struct vma *v;
+	struct vma *next = vma_find_first(s, r.start), *v;
 	int err;
 
-	if (!share || !aptr_read(&src->anon_vma))
-		return vma_add(s, r, flags, src->pgoff, out);
+	BUG_ON(!range_is_usable(s, r));
+	BUG_ON(next && vma_start(next) < r.end);
 	if (rangemap_reserve(&s->map, 1))
 		return -ENOMEM;
-	v = vma_alloc(s, r, flags, src->pgoff);
+	v = vma_alloc(s, r, flags, pgoff);
 	if (!v)
 		return -ENOMEM;
 	err = vma_ops_of(s)->fork(s->q, v, src);

@@ -141,8 +141,8 @@ struct vma_ops {
 	 * anon_vma; its bounds and pgoff are set (split) or still its own (merge; relink follows).
 	 * 0 or -ENOMEM (nothing changed). */
 	int (*clone)(struct quire *q, struct vma *new, struct vma *old);
-	/* `new`, of another space that is forked from old's, will map old's folios too: chained to
-	 * old's anon_vmas, with one of its own. 0 or -ENOMEM (nothing changed). */
+	/* `new`, of another space or another place, will map old's folios too: chained to old's
+	 * anon_vmas, with one of its own. 0 or -ENOMEM (nothing changed). */
 	int (*fork)(struct quire *q, struct vma *new, struct vma *old);
 	/* Bounds or pgoff of v are about to change: take it out of the interval trees ... */
 	void (*unlink)(struct quire *q, struct vma *v);
@@ -200,10 +200,11 @@ int must_check vma_add(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, 
  * where that allows it. pgoff is src's at the first page, so src itself stays. */
 int must_check vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
 			     struct vma *src, struct vma **out);
-/* A child's copy of the parent's area src, with these flags, chained to src's anon_vmas if
- * `share`; merged with nothing if so. 0 or -ENOMEM (nothing changed). */
-int must_check vma_add_forked(struct vmas_of *s, struct vma *src, u64 flags, bool share,
-			      struct vma **out);
+/* An area that will share pages with src (fork, snapshot): chained to src's anon_vmas, if it has
+ * any, with one of its own; merged with nothing. pgoff is src's at the first page. 0 or -ENOMEM
+ * (nothing changed). */
+int must_check vma_add_forked(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
+			      struct vma *src, struct vma **out);
 /* Make va an area boundary. 0 or -ENOMEM (nothing changed). */
 int must_check vma_split(struct vmas_of *s, u64 va);
 /* Take the area out of the tree (write-locks and detaches it) and free it after a grace period.
