@@ -49,6 +49,11 @@ enum quire_map_flags {
 	QUIRE_MAP_LOCKED = 8,    /* as with mlock */
 	QUIRE_MAP_FOREIGN =
 		16, /* the range is given up to the caller, who maps something of his own there */
+	QUIRE_MAP_SHAREABLE = 32, /* for quire_snapshot and quire_space_fork; see quire_map */
+};
+
+enum quire_snapshot_flags {
+	QUIRE_SNAPSHOT_WRITE = 1 /* what may be written in the range may be in the snapshot */
 };
 
 enum quire_pin_flags {
@@ -158,6 +163,24 @@ int quire_space_create(quire_t *q, quire_space_t **out);
 void quire_space_destroy(quire_space_t *s);
 
 /**
+ * quire_space_fork - create a second space with the contents of this one.
+ * @s: the space.
+ * @child: receives the new space.
+ *
+ * What fork(2) does between processes, inside one: both spaces share their pages until one of them
+ * writes to a page, and what either writes the other does not see. The child's mappings lie at the
+ * same distance from the start of its range (quire_space_range) as the parent's from theirs. Those
+ * advised MADV_DONTFORK and foreign ones are left out, those advised MADV_WIPEONFORK are empty,
+ * none is locked. Other threads may use the space meanwhile: the child has what was there at one
+ * moment, the return of this call. The child is to be destroyed as any space, before its parent or
+ * after it.
+ *
+ * Returns 0; -ENOMEM; -EOPNOTSUPP: there is a mapping that is not QUIRE_MAP_SHAREABLE and was not
+ * advised away.
+ */
+int quire_space_fork(quire_space_t *s, quire_space_t **child);
+
+/**
  * quire_space_range - the addresses that belong to a space.
  * @s: the space.
  * @start: receives the first address.
@@ -174,7 +197,12 @@ void quire_space_range(quire_space_t *s, uint64_t *start, uint64_t *size);
  * @flags: enum quire_map_flags bits.
  * @out: receives the address.
  *
- * Returns 0; -EINVAL; -ENOMEM (no addresses, or too many areas); -EEXIST.
+ * QUIRE_MAP_SHAREABLE: its pages can be shared with snapshots and forked spaces. A first touch and
+ * eviction cost a little more than without. After fork(2) the mapping is the parent's alone: the
+ * child finds nothing there.
+ *
+ * Returns 0; -EINVAL; -ENOMEM (no addresses, or too many areas); -EEXIST; -EOPNOTSUPP: shareable
+ * memory is not to be had on this system.
  */
 int quire_map(quire_space_t *s, void *hint, size_t size, int prot, int flags, void **out);
 
@@ -187,6 +215,27 @@ int quire_map(quire_space_t *s, void *hint, size_t size, int prot, int flags, vo
  * Returns 0; -EINVAL; -ENOMEM when an area would have to be split and cannot.
  */
 int quire_unmap(quire_space_t *s, void *addr, size_t size);
+
+/**
+ * quire_snapshot - a view of a range as it is at one moment, at another address of the same space.
+ * @s: the space.
+ * @addr: page aligned start.
+ * @size: bytes, rounded up.
+ * @flags: enum quire_snapshot_flags bits.
+ * @out: receives the address of the view.
+ *
+ * That moment is the return of this call: stores that were made before it are in the view, later
+ * ones are not. No page is copied now, but those that are pinned; one that is written in the range
+ * afterwards (or in a writable view) is copied then, once. The range may consist of several
+ * mappings, whose protections the view has, without the right to write unless QUIRE_SNAPSHOT_WRITE
+ * is given. Threads that write to the range meanwhile wait until it is done. The view is a mapping
+ * like any other: it may be protected, moved, evicted, or itself be the subject of a snapshot, and
+ * stays until it is unmapped, even if the range is unmapped before.
+ *
+ * Returns 0; -EINVAL: unaligned or empty, or a mapping that is not QUIRE_MAP_SHAREABLE; -ENOMEM:
+ * part of the range is not mapped, or no memory or addresses.
+ */
+int quire_snapshot(quire_space_t *s, const void *addr, size_t size, int flags, void **out);
 
 /**
  * quire_protect - change what may be done with a range; like mprotect(2).

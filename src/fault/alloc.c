@@ -68,6 +68,19 @@ static bool frame_in_use(struct quire *q, u64 pfn)
 }
 
 /*
+ * The frame number of the place for va. An area that was moved goes on with the places of its old
+ * addresses, as its pages and the machine's mapping do (vma_first_frame). One that shares another's
+ * pages leaves those to the other, and has the places of its own addresses.
+ */
+static u64 own_place(struct fc *c, u64 va)
+{
+	struct anon_vma *av = aptr_read(&c->v->anon_vma);
+	bool shares = av && av->parent;
+
+	return fc_machine(c)->plain_base + (shares ? va >> PAGE_SHIFT : vma_index(c->v, va));
+}
+
+/*
  * The frames that are set aside for the addresses: where frames have places, the one that makes the
  * page one mapping with its neighbours; else out of the table's reservation. -EBUSY: look again;
  * any other error: one from anywhere will do.
@@ -79,18 +92,19 @@ static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio *
 	int err;
 
 	if (m->plain_base) {
-		u64 pfn = m->plain_base + (va >> PAGE_SHIFT);
+		u64 pfn = own_place(c, va);
 
+		if (!IS_ALIGNED(pfn, BIT(order)))
+			return -EEXIST;
 		err = phys_alloc_at(c->q, c->fs->node, pfn, order, out);
 		if (err == -EBUSY && (order || frame_in_use(c->q, pfn)))
 			err = -EEXIST;
 		return err;
 	}
 	resv = table_reservation(c, va);
-	return resv ? phys_alloc_at(c->q, c->fs->node, resv + entry_index(va, 0), order, out) ?
-		      -EEXIST :
-		      0 :
-		      -EEXIST;
+	if (!resv || phys_alloc_at(c->q, c->fs->node, resv + entry_index(va, 0), order, out))
+		return -EEXIST;
+	return 0;
 }
 
 static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)

@@ -7,9 +7,7 @@
  */
 #include "fault/fault_internal.h"
 
-/* The order to try: LOCKING: area lock. v->last_fault holds the end of the block that was touched
- * last. */
-static unsigned touch_order(struct fc *c)
+unsigned fault_touch_order(struct fc *c)
 {
 	u32 hint = a32_read(&c->v->touch_order);
 	u64 last = a64_read(&c->v->last_touch);
@@ -280,7 +278,7 @@ int fault_do_anon(struct fc *c)
 
 	if (zero)
 		return map_zero_page(c);
-	order = clip_order(c, touch_order(c), &start);
+	order = clip_order(c, fault_touch_order(c), &start);
 	err = pt_pte_alloc(&c->fs->rs.pgt, c->va);
 	if (err)
 		return err;

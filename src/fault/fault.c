@@ -81,6 +81,25 @@ static int check_access(const struct fc *c)
 }
 
 /*
+ * Pages of a snapshot or a forked child are first used by traps that find their entries there: the
+ * neighbours' entries are made usable along. Those that are keep what they have. LOCKING: entry
+ * lock.
+ */
+static void install_around(struct fc *c, pte_t *p)
+{
+	u64 size = PAGE_SIZE << fault_touch_order(c), start = ALIGN_DOWN(c->va, size);
+	u64 end = min(start + size, vma_end(c->v)), e[TOUCH_PAGES_MAX];
+	u32 n = 0;
+
+	start = max(start, vma_start(c->v));
+	p -= (c->va - start) >> PAGE_SHIFT;
+	for (u64 va = start; va < end; va += PAGE_SIZE)
+		e[n++] = pte_get(p++);
+	(void)!fault_install(c, start, e, n, NULL, false, false);
+	a64_set(&c->v->last_touch, end);
+}
+
+/*
  * The entry allows the access, yet it trapped: another thread was first, or the translation is
  * stricter than the entry (an upgrade that was not flushed, a neighbour's range flush). Install it
  * anew; force if the machine thinks it is right already.
@@ -99,6 +118,8 @@ static int spurious(struct fc *c)
 		a64_fetch_or(p, ENTRY_ACCESSED);
 		e = pte_get(p);
 		err = fault_install(c, c->va, &e, 1, NULL, false, true);
+		if (!err && !c->home && machine_has(fc_machine(c), CAP_PLAIN))
+			install_around(c, p);
 	}
 	pt_pte_unlock(desc);
 	stat_inc(c->q, STAT_FAULT_SPURIOUS);

@@ -54,7 +54,11 @@ int fault_do_anon(struct fc *c);
 int fault_do_swap(struct fc *c, u64 entry);
 int fault_do_wp(struct fc *c, u64 entry);
 
-/* Home machines: the frame for the address is not free. See anon.c. */
+/* How large a block around the address is worth it: learnt per area, whose last_touch is the end of
+ * the block before. */
+unsigned fault_touch_order(struct fc *c);
+
+/* Home frames: the frame for the address is not free. See anon.c. */
 int fault_home_busy(struct fc *c, u64 entry);
 
 /* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order

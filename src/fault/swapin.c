@@ -239,19 +239,28 @@ static int read_pages(struct fc *c, struct swapin *s)
 	struct machine *m = fc_machine(c);
 	u64 pfn = folio_pfn(c->q, s->folio[0]);
 	void *buf[READAHEAD_MAX];
+	u32 n;
 
 	if (c->home) {
 		s->fill = m->ops->fill_begin(m, pfn, s->n);
 		if (!s->fill)
 			return -ENOMEM;
 	}
-	for (u32 i = 0; i < s->n; i++)
-		buf[i] = c->home ? (char *)s->fill + i * PAGE_SIZE :
-				   m->ops->fill_begin(m, folio_pfn(c->q, s->folio[i]), 1);
-	swap_read(c->q, s->slot, s->n, buf, s->err);
+	for (n = 0; n < s->n; n++) {
+		buf[n] = c->home ? (char *)s->fill + n * PAGE_SIZE :
+				   m->ops->fill_begin(m, folio_pfn(c->q, s->folio[n]), 1);
+		if (!buf[n])
+			break;
+	}
+	if (!n)
+		return -ENOMEM;
+	swap_read(c->q, s->slot, n, buf, s->err);
 	if (!c->home)
-		for (u32 i = 0; i < s->n; i++)
+		for (u32 i = 0; i < n; i++)
 			m->ops->fill_end(m, folio_pfn(c->q, s->folio[i]), 1, buf[i]);
+	/* The others were only readahead. */
+	for (; n < s->n; n++)
+		s->err[n] = -ENOMEM;
 	return 0;
 }
 

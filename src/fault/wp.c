@@ -84,15 +84,18 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-void fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
+int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 {
 	struct machine *m = q->machine;
 	u64 pfn = folio_pfn(q, to);
 	void *dst = m->ops->fill_begin(m, pfn, 1);
 
+	if (!dst)
+		return -ENOMEM;
 	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
 	m->ops->fill_end(m, pfn, 1, dst);
 	meta_copy(q, pfn, from_pfn, 1);
+	return 0;
 }
 
 /* Swap the entry to the new folio. LOCKING: none but the area. */
@@ -214,8 +217,9 @@ static int copy_page(struct fc *c, u64 entry)
 			return FAULT_AGAIN;
 		}
 	}
-	fault_copy_bytes(c->q, new, entry_pfn(entry));
-	err = move_entry(c, entry, old, new);
+	err = fault_copy_bytes(c->q, new, entry_pfn(entry));
+	if (!err)
+		err = move_entry(c, entry, old, new);
 	if (err) {
 		fault_free_folio(c->q, new);
 	} else {

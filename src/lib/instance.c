@@ -50,7 +50,7 @@ void api_instance_destroy(struct api_instance *a)
 	WARN_ON(core_destroy(q));
 }
 
-int api_space_create(struct api_instance *a, struct api_space **out)
+int api_space_create(struct api_instance *a, struct api_space *parent, struct api_space **out)
 {
 	struct quire *q = a->q;
 	struct api_space *as;
@@ -60,7 +60,8 @@ int api_space_create(struct api_instance *a, struct api_space **out)
 	as = arena_zalloc(q->arena, sizeof(*as));
 	if (as) {
 		as->a = a;
-		err = space_create(q, CGROUP_ROOT, 0, &as->s);
+		err = parent ? space_fork(q, parent->s, &as->s) :
+			       space_create(q, CGROUP_ROOT, 0, &as->s);
 	}
 	if (!err) {
 		err = -ENOMEM;
@@ -108,7 +109,7 @@ u32 api_map_flags(int flags)
 	} map[] = {
 		{ QUIRE_MAP_FIXED, MAP_F_FIXED },       { QUIRE_MAP_NOREPLACE, MAP_F_NOREPLACE },
 		{ QUIRE_MAP_POPULATE, MAP_F_POPULATE }, { QUIRE_MAP_LOCKED, MAP_F_LOCKED },
-		{ QUIRE_MAP_FOREIGN, MAP_F_FOREIGN },
+		{ QUIRE_MAP_FOREIGN, MAP_F_FOREIGN },   { QUIRE_MAP_SHAREABLE, MAP_F_PLAIN },
 	};
 	u32 r = 0;
 
@@ -157,7 +158,9 @@ int api_trap(struct api_instance *a, u64 va, bool write)
 	return err;
 }
 
-/* What fork does to areas: collected first, since changing areas while walking them is not allowed.
+/* What fork does to areas; those with plain frames, which would be shared with the parent
+ * unmanaged, stay the parent's. Collected first, since changing areas while walking them is not
+ * allowed.
  */
 struct fork_list {
 	struct range r[64];
@@ -170,10 +173,11 @@ static void fork_collect(void *ctx, struct range r, u64 vf)
 {
 	struct fork_list *l = ctx;
 
-	if (!(vf & (VM_DONTFORK | VM_WIPEONFORK)) || l->n == ARRAY_SIZE(l->r) || r.start < l->from)
+	if (!(vf & (VM_DONTFORK | VM_WIPEONFORK | VM_PLAIN)) || l->n == ARRAY_SIZE(l->r) ||
+	    r.start < l->from)
 		return;
 	l->r[l->n] = r;
-	l->wipe[l->n++] = !(vf & VM_DONTFORK);
+	l->wipe[l->n++] = !(vf & (VM_DONTFORK | VM_PLAIN));
 }
 
 static int fork_areas(struct quire *q, struct space *s)

@@ -47,7 +47,9 @@ static inline struct api_space *api_space_of(void *st)
 int must_check api_instance_create(struct machine *m, const struct core_config *cc, bool sigbus,
 				   struct api_instance **out);
 void api_instance_destroy(struct api_instance *a);
-int must_check api_space_create(struct api_instance *a, struct api_space **out);
+/* Empty, or (parent not NULL) forked from another. */
+int must_check api_space_create(struct api_instance *a, struct api_space *parent,
+				struct api_space **out);
 void api_space_destroy(struct api_space *as);
 u32 api_map_flags(int flags);
 

@@ -77,7 +77,14 @@ void quire_close(quire_t *qt)
 
 int quire_space_create(quire_t *qt, quire_space_t **out)
 {
-	return api_space_create(api_of(qt), (struct api_space **)out);
+	return api_space_create(api_of(qt), NULL, (struct api_space **)out);
+}
+
+int quire_space_fork(quire_space_t *st, quire_space_t **child)
+{
+	struct api_space *as = api_space_of(st);
+
+	return child ? api_space_create(as->a, as, (struct api_space **)child) : -EINVAL;
 }
 
 void quire_space_destroy(quire_space_t *st)
@@ -111,7 +118,7 @@ int quire_map(quire_space_t *st, void *hint, size_t size, int prot, int flags, v
 	u64 at = 0;
 	int err;
 
-	if (!out || !size || (flags & ~31) || (prot & ~7))
+	if (!out || !size || (flags & ~63) || (prot & ~7))
 		return -EINVAL;
 	if (size > SIZE_LIMIT)
 		return -ENOMEM;
@@ -130,6 +137,22 @@ int quire_unmap(quire_space_t *st, void *addr, size_t size)
 
 	err = space_unmap(q, s, addr_of(addr), size);
 	LEAVE();
+	return err;
+}
+
+int quire_snapshot(quire_space_t *st, const void *addr, size_t size, int flags, void **out)
+{
+	u64 at = 0;
+	int err;
+
+	if (!out || (flags & ~QUIRE_SNAPSHOT_WRITE))
+		return -EINVAL;
+	ENTER(st);
+	err = space_snapshot(q, s, addr_of(addr), size,
+			     flags & QUIRE_SNAPSHOT_WRITE ? SNAPSHOT_F_WRITE : 0, &at);
+	LEAVE();
+	if (!err)
+		*out = (void *)(uintptr_t)at;
 	return err;
 }
 

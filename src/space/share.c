@@ -134,13 +134,14 @@ static int share_pages(struct sharer *k, u32 n, u32 nr, u64 va)
 
 /* A page that stays the source's: the spare frame gets its bytes. A store through the pin at this
  * moment may be in them or not, as with any copy. */
-static void copy_pinned(struct sharer *k, u32 n, u64 va)
+static int copy_pinned(struct sharer *k, u32 n, u64 va)
 {
 	u64 e = pte_get(k->src + n), vf = vma_flags(k->to);
 	struct folio *new = k->spare;
 
+	if (fault_copy_bytes(k->q, new, entry_pfn(e)))
+		return -ENOMEM;
 	k->spare = NULL;
-	fault_copy_bytes(k->q, new, entry_pfn(e));
 	folio_get(new);
 	folio_add_new_anon_rmap(k->q, new, k->to, va + k->delta);
 	folio_set(new, PG_DIRTY);
@@ -152,6 +153,7 @@ static void copy_pinned(struct sharer *k, u32 n, u64 va)
 	k->present++;
 	lru_add(k->q, new);
 	folio_put(k->q, new);
+	return 0;
 }
 
 /* A page in the swap cache or in a store: both entries name its slot, neither alone. */
@@ -187,7 +189,8 @@ static int copy_entries(struct sharer *k, u64 *va, u64 end)
 				if (page_exclusive(page)) {
 					if (!k->spare)
 						return -EAGAIN;
-					copy_pinned(k, n, *va);
+					if (copy_pinned(k, n, *va))
+						return -ENOMEM;
 				} else {
 					BUG_ON(share_pages(k, n, 1, *va));
 				}
