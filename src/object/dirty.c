@@ -88,6 +88,11 @@ bool writeback_begin(struct object *o, struct folio *f)
 	folio_set(f, PG_WRITEBACK);
 	if (object_is_anon(o))
 		return true;
+	/* A pin's owner stores without an entry: it pinned through a writable one, that is while
+	 * the folio was dirty. So either the pin is seen here, and the page stays dirty until it is
+	 * written without one, or the pin comes after mkclean and finds no writable entry. */
+	if (folio_maybe_pinned(f))
+		folio_set(f, PG_DIRTY);
 	spin_lock(&o->lock);
 	if (!folio_test(f, PG_DIRTY))
 		mark(o, f, OBJECT_DIRTY, false);

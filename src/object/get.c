@@ -64,12 +64,15 @@ static int charge(struct object *o, bool force)
 
 static struct folio *frame_for(struct object *o, u64 index, bool force)
 {
+	unsigned node = o->q->machine->plain_base ? PLAIN_NODE : o->node;
+	u64 frames = a64_read(&o->frames);
 	struct folio *f = NULL;
 
-	if (o->frames && !phys_alloc_at(o->q, o->frames_node, o->frames + index, 0, &f))
+	/* Its own frame may be in use still, by a pin on what was truncated: then any will do. */
+	if (frames && !phys_alloc_at(o->q, o->node, frames + index, 0, &f))
 		return f;
 	for (u32 tries = 0; tries < (force ? MAKE_ROOM_TRIES : 1); tries++) {
-		f = phys_alloc(o->q, o->node, 0);
+		f = phys_alloc(o->q, node, 0);
 		if (f)
 			return f;
 		if (!make_room(o, CGROUP_ROOT, LRU_CLUSTER))
@@ -154,20 +157,25 @@ static void read_pages(struct fill *fl)
 	struct object *o = fl->o;
 	struct machine *m = o->q->machine;
 	void *buf[RA_MAX];
+	u32 n;
 
-	for (u32 i = 0; i < fl->n; i++)
-		buf[i] = m->ops->fill_begin(m, folio_pfn(o->q, fl->folio[i]), 1);
-	if (fl->index < object_nr_indices(o))
-		o->ops->read(o, fl->index, fl->n, buf, object_is_anon(o) ? fl->value : NULL,
-			     fl->err);
-	else
+	for (n = 0; n < fl->n; n++) {
+		buf[n] = m->ops->fill_begin(m, folio_pfn(o->q, fl->folio[n]), 1);
+		if (!buf[n])
+			break;
+	}
+	if (n && fl->index < object_nr_indices(o))
+		o->ops->read(o, fl->index, n, buf, object_is_anon(o) ? fl->value : NULL, fl->err);
+	else if (n)
 		__builtin_memset(buf[0], 0, PAGE_SIZE); /* to be written: the medium ends before */
-	for (u32 i = 0; i < fl->n; i++) {
+	for (u32 i = n; i < fl->n; i++)
+		fl->err[i] = -ENOMEM;
+	for (u32 i = 0; i < n; i++) {
 		m->ops->fill_end(m, folio_pfn(o->q, fl->folio[i]), 1, buf[i]);
 		if (inject_fail(o->q->inject, INJECT_OBJECT_READ))
 			fl->err[i] = -EIO;
 	}
-	stat_add(o->q, STAT_OBJECT_READ_PAGES, fl->n);
+	stat_add(o->q, STAT_OBJECT_READ_PAGES, n);
 }
 
 /* The page did not come: its place gets back what was there. LOCKING: folio lock. */

@@ -74,8 +74,7 @@ int object_create(struct quire *q, const struct object_ops *ops, void *data,
 	o->flags = cfg->flags;
 	o->cgroup = cfg->cgroup ? cfg->cgroup : CGROUP_ROOT;
 	o->node = cfg->node;
-	o->frames_node = cfg->frames_node;
-	o->frames = cfg->frames;
+	a64_init(&o->frames, cfg->frames);
 	a32_init(&o->ref, 1);
 	a64_init(&o->size, cfg->size);
 	a32_init(&o->error, 0);
@@ -87,6 +86,13 @@ int object_create(struct quire *q, const struct object_ops *ops, void *data,
 	list_object(o, true);
 	*out = o;
 	return 0;
+}
+
+u64 object_prefer_frames(struct object *o, u64 pfn)
+{
+	u64 none = 0;
+
+	return a64_cmpxchg(&o->frames, &none, pfn) ? pfn : none;
 }
 
 /* The writer may have found the object in the list: it takes references from there (not from 0). */

@@ -45,10 +45,9 @@
  *   1 waits for an earlier write-back of the folio
  *   2 mkclean: every entry loses the right to write and its dirty bit, and is flushed
  *   3 clears PG_DIRTY, sets PG_WRITEBACK; unlocks
- *   4 writes the bytes; they are stable, because object_make_writable waits for PG_WRITEBACK (a
- *     pin's owner may write all the same: what it writes later is lost unless it marks the page
- *     dirty when it unpins)
- *   5 clears PG_WRITEBACK, wakes. On failure: dirty again and the error recorded before that.
+ *   4 writes the bytes; they are stable, because object_make_writable waits for PG_WRITEBACK. Only
+ * a pin's owner may store all the same: a pinned page is written, and stays dirty 5 clears
+ * PG_WRITEBACK, wakes. On failure: dirty again and the error recorded before that.
  *
  * A store before 2 is written; one after 2 faults and makes the folio dirty again. What zaps a
  * dirty entry marks the folio while the entry still counts as a mapping (delayed removal,
@@ -143,9 +142,8 @@ struct object {
 	void *data;                   /* (C) the operations' own */
 	u32 flags;                    /* (C) enum object_flag */
 	unsigned cgroup;              /* (C) who pays for its pages */
-	unsigned node;                /* (C) where frames come from if not from `frames` */
-	unsigned frames_node;         /* (C) the node of `frames` */
-	u64 frames;                   /* (C) the frame that page 0 prefers; 0: any */
+	unsigned node;                /* (C) where its frames come from */
+	a64_t frames;                 /* (A) the frame that page 0 prefers, set once; 0: any */
 	a32_t ref;                    /* (A) handles, areas, whoever uses it */
 	a64_t size;                   /* (I) bytes */
 	a32_t error;                  /* (A) of write-back: a sequence, see error.c */
@@ -167,8 +165,7 @@ struct object_config {
 	u32 flags;
 	unsigned cgroup; /* 0: the root group */
 	unsigned node;
-	unsigned frames_node;
-	u64 frames;
+	u64 frames; /* 0: object_prefer_frames may still give some */
 };
 
 /* ---- the instance's part ---- */
@@ -201,6 +198,11 @@ static inline void object_get(struct object *o)
  * empties the cache and releases the object. LOCKING: may sleep; no lock that ranks behind
  * OBJECT_INVALIDATE. */
 void object_put(struct object *o);
+
+/* Page i prefers frame pfn + i from now on, unless the object prefers others already: returns what
+ * page 0 prefers. Only for speed: where frames have places (CAP_PLACED), an area of the object
+ * whose frames follow one another is one mapping of the machine. */
+u64 object_prefer_frames(struct object *o, u64 pfn);
 
 static inline u64 object_size(const struct object *o)
 {
