@@ -144,9 +144,10 @@ SCENARIO(pin_fast_reclaim) = {
 		   "  (entry still the same? else drop it)\n"
 		   "                                not exclusive any more, swap entry\n"
 		   "  holds a page that is on its way out\n",
-	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
 	.units = BIT(1),
 	.off = BIT(MECH_PIN_FAST_RECHECK) | BIT(MECH_SHARE_AFTER_CLEAR),
+	.off_home = BIT(MECH_PIN_FAST_RECHECK) | BIT(MECH_SHARE_AFTER_CLEAR),
 	.setup = setup_reclaimed,
 	.step = step,
 	.end = end_reclaimed,

@@ -6,15 +6,23 @@
 
 enum { PIN, UNMAPPED, WORD };
 
-static void pin(struct env *e)
+static void pinned(struct env *e, int rc)
 {
-	int rc = do_pin(e, 0, AT(0), ACCESS_READ);
-
 	if (!rc && e->pinned[0]) {
 		e->r[WORD] = pinned_load(e, 0);
 		do_unpin(e, 0);
 	}
 	e->r[PIN] = 1 + (u64)-rc;
+}
+
+static void pin(struct env *e)
+{
+	pinned(e, do_pin(e, 0, AT(0), ACCESS_READ));
+}
+
+static void pin_without_lock(struct env *e)
+{
+	pinned(e, do_pin_fast(e, 0, AT(0), ACCESS_READ));
 }
 
 static void unmapper(struct env *e)
@@ -34,7 +42,7 @@ static void unmapper_hurry(struct env *e)
 	(void)user_store(e, OTHER, 9);
 }
 
-static void prepare(struct env *e, void (*fn)(struct env *e))
+static void prepare(struct env *e, void (*pinner)(struct env *e), void (*fn)(struct env *e))
 {
 	area(e, AT(0), 1, RW);
 	area(e, OTHER, 1, RW);
@@ -42,18 +50,23 @@ static void prepare(struct env *e, void (*fn)(struct env *e))
 	prepare_cold_tlbs(e);
 	watch_page(e, AT(0));
 	watch_page(e, OTHER);
-	actor(e, "pin", 0, pin);
+	actor(e, "pin", 0, pinner);
 	actor(e, "munmap", 1, fn);
 }
 
 static void setup(struct env *e)
 {
-	prepare(e, unmapper);
+	prepare(e, pin, unmapper);
 }
 
 static void setup_hurry(struct env *e)
 {
-	prepare(e, unmapper_hurry);
+	prepare(e, pin, unmapper_hurry);
+}
+
+static void setup_fast(struct env *e)
+{
+	prepare(e, pin_without_lock, unmapper_hurry);
 }
 
 static void end(struct env *e)
@@ -106,5 +119,22 @@ SCENARIO(pin_table_freed) = {
 	.off_home = BIT(MECH_TABLE_FREE_GRACE),
 	.flags = X_REAL_LOCKS,
 	.setup = setup_hurry,
+	.end = end,
+};
+
+SCENARIO(pin_fast_table) = {
+	.name = "pin_fast_table",
+	.title = "a pin without a lock reads a table that is freed and used again meanwhile",
+	.picture = "  CPU0: pin_fast                CPU1: munmap, then a store elsewhere\n"
+		   "  PMD says: table T\n"
+		   "                                unhooks T, flushes\n"
+		   "                                (waits until CPU0's read section has ended)\n"
+		   "                                frees T\n"
+		   "  reads an entry of T\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW) | BIT(ON_HOME),
+	.units = BIT(1),
+	.off = BIT(MECH_TABLE_FREE_GRACE),
+	.off_home = BIT(MECH_TABLE_FREE_GRACE),
+	.setup = setup_fast,
 	.end = end,
 };

@@ -40,6 +40,25 @@ static bool entry_allows(struct quire *q, u64 e, u32 access)
 	return page_exclusive(phys_record(q, entry_pfn(e)));
 }
 
+/* How many entries from p on, at most max, map what follows e's page as e does. */
+static u32 same_run(const pte_t *p, u64 e, u32 max)
+{
+	u32 n = 1;
+
+	while (n < max &&
+	       !((pte_get(p + n) ^ (e + n * PAGE_SIZE)) & ~(ENTRY_ACCESSED | ENTRY_DIRTY)))
+		n++;
+	return n;
+}
+
+/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio is not written
+ * out, so the flag stays. */
+static void note_write(struct folio *f, u32 access)
+{
+	if ((access & ACCESS_WRITE) && !folio_test(f, PG_DIRTY))
+		folio_set(f, PG_DIRTY);
+}
+
 /* Pin what is there from va on, inside one table; returns pages pinned. */
 static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u32 access,
 		       struct folio **pages)
@@ -51,23 +70,27 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 	if (!p)
 		return 0;
 	n = min(n, PTRS_PER_TABLE - entry_index(va, 0));
-	for (; i < n; i++) {
+	while (i < n) {
 		u64 e = pte_get(p + i);
-		struct folio *rec;
+		struct folio *rec, *f;
+		u32 run = 0, max;
 
 		if (!entry_allows(q, e, access) || inject_fail(q->inject, INJECT_PIN))
 			break;
 		if (pte_special(e)) {
-			pages[i] = NULL;
+			pages[i++] = NULL;
 			continue;
 		}
 		rec = phys_record(q, entry_pfn(e));
-		folio_get_nr(folio_head(rec), PIN_BIAS);
-		/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio
-		 * is not written out, so the flag stays. */
-		if ((access & ACCESS_WRITE) && !folio_test(folio_head(rec), PG_DIRTY))
-			folio_set(folio_head(rec), PG_DIRTY);
-		pages[i] = rec;
+		f = folio_head(rec);
+		max = same_run(p + i, e, min(n - i, folio_nr(f) - (u32)(rec - f)));
+		while (run < max && (!run || entry_allows(q, pte_get(p + i + run), access))) {
+			pages[i + run] = rec + run;
+			run++;
+		}
+		folio_get_nr(f, run * PIN_BIAS);
+		note_write(f, access);
+		i += run;
 	}
 	pt_pte_unlock(desc);
 	stat_add(q, STAT_PIN, i);
@@ -101,57 +124,95 @@ long pin_pages(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 	return (long)((r.end - r.start) >> PAGE_SHIFT);
 }
 
-/* What is at the entry, without a lock. On failure *drop is a folio to be given a pin's references
- * back outside of the RCU section. */
-static bool pin_entry(struct quire *q, const pte_t *p, u32 access, struct folio **page,
-		      struct folio **drop)
-{
-	u64 e = pte_get(p);
-	struct folio *rec, *f;
+#define RUNS_MAX 16u
 
-	if (!entry_present(e) || ((access & ACCESS_WRITE) && !pte_write(e)))
+/* Entries of one folio that lie side by side, as they were read. */
+struct run {
+	struct folio *f; /* NULL: the zero page */
+	u64 e;           /* the first one */
+	u32 nr;          /* pages with a pin each */
+};
+
+/* A pin for what nr entries from p on map, by what they say now. False: not to be had so. */
+static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struct run *r)
+{
+	struct folio *rec;
+	u32 nr;
+
+	r->e = pte_get(p);
+	r->f = NULL;
+	r->nr = 1;
+	if (!entry_present(r->e) || ((access & ACCESS_WRITE) && !pte_write(r->e)))
 		return false;
-	*page = NULL;
-	if (pte_special(e))
+	if (pte_special(r->e))
 		return may_pin_zero(q, access);
-	rec = phys_record(q, entry_pfn(e));
-	f = folio_head(rec);
-	if (!a32_add_unless(&f->ref, PIN_BIAS, 0))
+	rec = phys_record(q, entry_pfn(r->e));
+	r->f = folio_head(rec);
+	/* Only a guess, as long as nothing keeps the folio. */
+	nr = folio_nr(r->f);
+	if ((u64)(rec - r->f) >= nr)
 		return false;
-	smp_mb();
-	if ((mech_on(q, MECH_PIN_FAST_RECHECK) &&
-	     ((pte_get(p) ^ e) & ~(ENTRY_ACCESSED | ENTRY_DIRTY))) ||
-	    folio_head(rec) != f || !page_exclusive(rec)) {
-		*drop = f;
-		return false;
+	r->nr = same_run(p, r->e, min(max, nr - (u32)(rec - r->f)));
+	return a32_add_unless(&r->f->ref, r->nr * PIN_BIAS, 0);
+}
+
+/* With the pins taken: how many of the run's pages are still what its entries say, and its own. */
+static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, struct folio **pages)
+{
+	struct folio *rec = phys_record(q, entry_pfn(r->e));
+	u32 i = 0;
+
+	if (!r->f) {
+		pages[0] = NULL;
+		return 1;
 	}
-	/* As in pin_present. */
-	if ((access & ACCESS_WRITE) && !folio_test(f, PG_DIRTY))
-		folio_set(f, PG_DIRTY);
-	*page = rec;
-	return true;
+	for (; i < r->nr; i++) {
+		u64 changed = pte_get(p + i) ^ (r->e + i * PAGE_SIZE);
+
+		if ((changed & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) &&
+		    mech_on(q, MECH_PIN_FAST_RECHECK))
+			break;
+		if (folio_head(rec + i) != r->f || !page_exclusive(rec + i))
+			break;
+		pages[i] = rec + i;
+	}
+	return i;
 }
 
 /* Inside one table. Returns pages pinned from the front. */
 static u64 pin_table(struct quire *q, struct fault_space *fs, u64 va, u64 max, u32 access,
 		     struct folio **pages)
 {
-	struct folio *drop = NULL;
+	struct run run[RUNS_MAX];
+	u32 nr_runs = 0, taken = 0, n = 0, good, k = 0;
 	bool live = true;
-	u64 n = 0;
 	pte_t *p;
 
 	max = min(max, (u64)(PTRS_PER_TABLE - entry_index(va, 0)));
 	qrcu_read_lock();
 	p = pt_pte_peek(&fs->rs.pgt, va);
-	while (p && n < max && pin_entry(q, p + n, access, &pages[n], &drop))
-		n++;
+	while (p && taken < max && nr_runs < RUNS_MAX &&
+	       take_run(q, p + taken, (u32)max - taken, access, &run[nr_runs]))
+		taken += run[nr_runs++].nr;
+	/* All pins before any second look. */
+	smp_mb();
+	for (; k < nr_runs; k++) {
+		good = check_run(q, p + n, &run[k], pages + n);
+		n += good;
+		run[k].nr -= good;
+		if (good && run[k].f)
+			note_write(run[k].f, access);
+		if (run[k].nr)
+			break;
+	}
 	/* Unhooked, and perhaps its pages mapped anew by another one. */
 	if (n)
 		live = pt_pte_peek(&fs->rs.pgt, va) == p;
 	qrcu_read_unlock();
-	if (drop)
-		folio_put_nr(q, drop, PIN_BIAS);
+	/* What did not stand the second look, and all behind it. */
+	for (; k < nr_runs; k++)
+		if (run[k].f)
+			folio_put_nr(q, run[k].f, run[k].nr * PIN_BIAS);
 	if (live)
 		return n;
 	unpin_pages(q, pages, n);
@@ -170,7 +231,8 @@ static u64 pin_lockless(struct quire *q, struct fault_space *fs, struct range r,
 		got = pin_table(q, fs, r.start + (n << PAGE_SHIFT), all - n, access, pages + n);
 		n += got;
 	} while (got && n < all);
-	smp_mb();
+	/* A barrier lies behind the pins: a fork that has begun meanwhile is seen here, one that
+	 * begins now sees the pins. */
 	if (a32_read(&fs->fork_seq) != seq && mech_on(q, MECH_FORK_WRITE_SEQ)) {
 		unpin_pages(q, pages, n);
 		return 0;
@@ -194,9 +256,15 @@ long pin_fast(struct quire *q, struct fault_space *fs, struct range r, u32 acces
 
 void unpin_pages(struct quire *q, struct folio **pages, u64 n)
 {
-	for (u64 i = 0; i < n; i++)
-		if (pages[i])
-			folio_put_nr(q, folio_head(pages[i]), PIN_BIAS);
+	for (u64 i = 0, run; i < n; i += run) {
+		struct folio *f = pages[i] ? folio_head(pages[i]) : NULL;
+
+		run = 1;
+		while (i + run < n && f && pages[i + run] && folio_head(pages[i + run]) == f)
+			run++;
+		if (f)
+			folio_put_nr(q, f, (u32)run * PIN_BIAS);
+	}
 }
 
 /* How many from the front are the memory at their own address. */
@@ -240,10 +308,14 @@ long pin_range(struct quire *q, struct fault_space *fs, struct range r, u32 acce
 
 void unpin_range(struct quire *q, struct range r)
 {
-	for (u64 va = r.start; va < r.end; va += PAGE_SIZE) {
-		struct folio *rec = phys_record(q, va >> PAGE_SHIFT);
+	for (u64 va = r.start; va < r.end;) {
+		struct folio *f = folio_head(phys_record(q, va >> PAGE_SHIFT));
+		u32 run = 0;
 
-		BUG_ON(!rec);
-		folio_put_nr(q, folio_head(rec), PIN_BIAS);
+		/* The pins keep the folio as it is. */
+		for (; va < r.end && folio_head(phys_record(q, va >> PAGE_SHIFT)) == f;
+		     va += PAGE_SIZE)
+			run++;
+		folio_put_nr(q, f, run * PIN_BIAS);
 	}
 }

@@ -472,7 +472,7 @@ static void threads(u32 kind)
 	struct tags t;
 	struct env e;
 
-	tags_open(&t, &e, kind, 120);
+	tags_open(&t, &e, kind, 64);
 	pthread_barrier_init(&start, NULL, 3);
 	for (unsigned i = 0; i < 3; i++) {
 		w[i] = (struct worker){ &t, &start, env_map(&e, EACH, RW, 0), i };
