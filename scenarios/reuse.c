@@ -88,6 +88,25 @@ static void setup_sibling(struct env *e)
 	actor(e, "child forks", 0, child_forks);
 }
 
+/* A folio of four pages: the child has copied three, its mapping of the first is the last that
+ * keeps the parent from taking all of it over. */
+static void setup_large(struct env *e)
+{
+	area(e, AT(0), 4, RW);
+	prepare_store(e, 1, AT(0), 1);
+	must(folio_at(e, AT(3)) == folio_at(e, AT(0)), "set-up: no large folio");
+	must(!do_fork(e, 0), "set-up: fork");
+	for (u32 i = 1; i < 4; i++)
+		prepare_child_store(e, 2, 0, AT(i), 1);
+	must(prepare_child_load(e, 2, 0, AT(0)) == 1, "set-up: load");
+	lru_drain_all(e->q);
+	watch_page(e, AT(0));
+	watch_folio(e, folio_at(e, AT(0)));
+	actor(e, "writer", 1, writer);
+	actor(e, "unmap", 0, child_drops);
+	actor(e, "reader", 2, child_reader);
+}
+
 static void end(struct env *e)
 {
 	must(e->r[STORED] == 1, "the store failed");
@@ -175,4 +194,23 @@ SCENARIO(reuse_sibling) = {
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
 	.setup = setup_sibling,
 	.end = end_child,
+};
+
+SCENARIO(reuse_large) = {
+	.name = "reuse_large",
+	.title = "a large folio is taken over while another space's CPU still reads a page of it",
+	.picture =
+		"  CPU0: the child unmaps        CPU1: the parent stores   CPU2: the child loads\n"
+		"  clears its last entry                                   has it cached\n"
+		"                                each page mapped once, here\n"
+		"                                (references: one is not an entry's: copy)\n"
+		"                                stores 2 in place\n"
+		"                                                          reads 2\n"
+		"  flushes, drops the reference\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1) | BIT(2),
+	.large = true,
+	.off = BIT(MECH_REUSE_COUNTS_REFS),
+	.setup = setup_large,
+	.end = end,
 };

@@ -15,9 +15,10 @@
  *
  * A swap entry of B keeps the folio in the swap cache, which is a reference too; who is about to
  * map or to copy it has one. Nobody gets a new one then: no entry, no slot leads to it but ours.
- * Any other page is copied. The order when the entry moves to another frame is clear, flush, set
- * (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first and
- * the old ones later.
+ * A large folio is taken over as a whole, when all its references are entries of this area in one
+ * table. Any other page is copied. The order when the entry moves to another frame is clear, flush,
+ * set (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first
+ * and the old ones later.
  */
 #include "fault/fault_internal.h"
 
@@ -156,26 +157,52 @@ static struct folio *hold_mapped(struct fc *c, u64 entry)
 	return f;
 }
 
-/* LOCKING: folio lock, entry lock, and a reference. */
-static bool is_sole(struct fc *c, struct folio *f)
+/* The entries of this area and table that map pages of f where they belong; p is that of c->va. */
+static u32 own_entries(struct fc *c, struct folio *f, const pte_t *p)
 {
-	if (!mech_on(c->q, MECH_REUSE_COUNTS_REFS))
-		return a32_read(&f->mapcount) == 1;
-	return !folio_test(f, PG_SWAPCACHE) && a32_read(&f->ref) == 2;
+	u64 pfn = folio_pfn(c->q, f), at = entry_pfn(pte_get(p)) - pfn;
+	u32 here = entry_index(c->va, 0), n = 0;
+
+	for (u64 i = 0; i < folio_nr(f); i++) {
+		u64 va = c->va + ((i - at) << PAGE_SHIFT), e;
+
+		if (here + (i - at) >= PTRS_PER_TABLE || va < vma_start(c->v) ||
+		    va >= vma_end(c->v))
+			continue;
+		e = pte_get(p + (s64)(i - at));
+		n += pte_present(e) && !pte_special(e) && entry_pfn(e) == pfn + i;
+	}
+	return n;
 }
 
-/* 0: the page is exclusive now; -EXDEV: it is shared. A try-lock, as in Linux: who has the folio
- * locked has a reference. */
+/* Is every reference one of ours: the caller's, and those of entries under its lock? Of a large
+ * folio each of its pages is then mapped once, or not at all. LOCKING: folio lock, entry lock, and
+ * a reference. */
+static bool is_sole(struct fc *c, struct folio *f, const pte_t *p)
+{
+	u32 own = f->order ? own_entries(c, f, p) : 1;
+
+	if (!mech_on(c->q, MECH_REUSE_COUNTS_REFS))
+		return folio_mapcount(f) == own;
+	return !folio_test(f, PG_SWAPCACHE) && a32_read(&f->ref) == own + 1;
+}
+
+/* 0: the page is exclusive now, and with it all that is mapped of its folio; -EXDEV: it is shared.
+ * A try-lock, as in Linux: who has the folio locked has a reference. */
 static int become_exclusive(struct fc *c, u64 entry)
 {
 	struct folio *f = hold_mapped(c, entry);
 	struct ptdesc *desc;
 	int r = -EXDEV;
+	u32 cached;
 	pte_t *p;
 
 	if (!f)
 		return FAULT_AGAIN;
-	if (f->order)
+	/* More references than one area and the cache can have: not worth counting. */
+	cached = folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0;
+	if (f->order && a32_read(&f->ref) > folio_nr(f) + cached + 1 &&
+	    mech_on(c->q, MECH_REUSE_COUNTS_REFS))
 		goto out;
 	/* A page on its way to a list has one more. */
 	if (!folio_test(f, PG_LRU))
@@ -190,7 +217,7 @@ static int become_exclusive(struct fc *c, u64 entry)
 
 		if (!entry_present(e) || entry_pfn(e) != entry_pfn(entry)) {
 			r = FAULT_AGAIN;
-		} else if (is_sole(c, f)) {
+		} else if (is_sole(c, f, p)) {
 			folio_move_anon_rmap(c->q, f, c->v);
 			r = 0;
 		}

@@ -74,9 +74,10 @@ void folio_move_anon_rmap(struct quire *q, struct folio *f, struct vma *v)
 {
 	(void)q;
 	lock_assert_held(&f->flags);
-	DEBUG_ON(f->order);
 	aptr_set_release(&f->mapping, (void *)((uintptr_t)aptr_read(&v->anon_vma) | MAPPING_ANON));
-	folio_set(f, PG_ANON_EXCLUSIVE);
+	for (u32 i = 0; i < folio_nr(f); i++)
+		if (a32_read(&folio_page(f, i)->mapcount))
+			folio_set(folio_page(f, i), PG_ANON_EXCLUSIVE);
 }
 
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)

@@ -142,8 +142,8 @@ void folio_dup_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 n
  * the same to T2 after a fork: there the fork sequence (fault.h) tells it.
  */
 int must_check folio_try_share_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
-/* The area's space is the only one left: the folio is its own from now on, and exclusive. LOCKING:
- * folio lock too; order 0. */
+/* The area is the only one left: the folio is its own from now on, and exclusive are the pages that
+ * it maps. LOCKING: folio lock too; all entries lie in one table. */
 void folio_move_anon_rmap(struct quire *q, struct folio *f, struct vma *v);
 /* Does not touch references. Sets PG_PARTIAL when a large folio stays partly mapped. */
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
