@@ -138,9 +138,10 @@ double bench_threads(unsigned n, void (*fn)(void *arg, unsigned i, unsigned n), 
 /* ---- memory.c: one interface to both sides' memory ---- */
 struct quire;
 struct bench_memory {
-	void *q;     /* quire_t; NULL: the kernel's own */
-	void *space; /* quire_space_t */
-	bool huge;   /* kernel's: ask for huge pages; else refuse them */
+	void *q;        /* quire_t; NULL: the kernel's own */
+	void *space;    /* quire_space_t */
+	bool huge;      /* kernel's: ask for huge pages; else refuse them */
+	bool shareable; /* ours: maps memory that snapshots can be taken of */
 };
 /* ram: bound on what is resident, for our side; 0: none. Fails through r->error and false. */
 bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool background,

@@ -12,12 +12,13 @@
 
 extern const struct bench_group bench_group_whole, bench_group_whole_2, bench_group_half,
 	bench_group_half_2, bench_group_calls, bench_group_compute, bench_group_redis,
-	bench_group_core, bench_group_metadata, bench_group_fork;
+	bench_group_core, bench_group_metadata, bench_group_fork, bench_group_snapshot,
+	bench_group_live;
 
 const struct bench_group *const bench_groups[] = {
-	&bench_group_whole,    &bench_group_whole_2, &bench_group_half, &bench_group_half_2,
-	&bench_group_metadata, &bench_group_core,    &bench_group_fork, &bench_group_calls,
-	&bench_group_compute,  &bench_group_redis,
+	&bench_group_whole,    &bench_group_whole_2, &bench_group_half,    &bench_group_half_2,
+	&bench_group_metadata, &bench_group_core,    &bench_group_fork,    &bench_group_snapshot,
+	&bench_group_live,     &bench_group_calls,   &bench_group_compute, &bench_group_redis,
 };
 
 #define GROUPS ARRAY_SIZE(bench_groups)

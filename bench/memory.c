@@ -64,7 +64,8 @@ void *bench_memory_map(struct bench_memory *m, u64 bytes, struct bench_result *r
 	int err = 0;
 
 	if (m->q) {
-		err = quire_map(m->space, NULL, bytes, QUIRE_PROT_READ | QUIRE_PROT_WRITE, 0, &p);
+		err = quire_map(m->space, NULL, bytes, QUIRE_PROT_READ | QUIRE_PROT_WRITE,
+				m->shareable ? QUIRE_MAP_SHAREABLE : 0, &p);
 	} else {
 		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (p == MAP_FAILED)

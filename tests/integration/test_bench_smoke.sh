@@ -32,7 +32,8 @@ if ! "$quire" bench --list >"$work/list"; then
 fi
 groups=()
 if [ -n "${QUIRE_SANITIZE:-}" ]; then
-  groups=(whole whole-2 half half-2 metadata core fork) # no preloaded library in sanitizer builds
+  # no preloaded library in sanitizer builds
+  groups=(whole whole-2 half half-2 metadata core fork snapshot live)
 fi
 
 # ---- options ----
