@@ -194,7 +194,24 @@ struct machine_ops {
 	int (*file_write)(struct machine *m, int h, const void *buf, u64 bytes, u64 offset);
 	void (*file_punch)(struct machine *m, int h, u64 bytes, u64 offset);
 
+	/* ---- somebody's own files (objects); any offset and size ---- */
+	/* Opens the regular file `path`, not inherited by exec. *size receives its bytes. >= 0
+	 * handle or -errno. file_close, file_read (below the size) and file_write as above. */
+	int (*file_attach)(struct machine *m, const char *path, u32 flags, u64 *size);
+	/* What a longer file gains reads as zero. */
+	int (*file_resize)(struct machine *m, int h, u64 size);
+	/* The range, below the size, reads as zero from now on. */
+	int (*file_zero)(struct machine *m, int h, u64 bytes, u64 offset);
+	/* What was written, and the size, survive the system's end when it returns 0. */
+	int (*file_sync)(struct machine *m, int h);
+
 	void (*destroy)(struct machine *m);
+};
+
+enum machine_file_flag {
+	FILE_CREATE = BIT(0),   /* if it is not there */
+	FILE_TRUNCATE = BIT(1), /* to nothing */
+	FILE_READONLY = BIT(2),
 };
 
 struct machine {

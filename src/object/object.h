@@ -116,7 +116,7 @@ struct object_ops {
 	int (*resize)(struct object *o, u64 size);
 	/* [start, start + bytes) of the medium reads as zero from now on. LOCKING: as above. */
 	int (*zero)(struct object *o, u64 start, u64 bytes);
-	/* What was written is durable when it returns 0, the size included. */
+	/* What was written is durable when it returns 0, the size included. LOCKING: invalidate. */
 	int (*sync)(struct object *o);
 	/* The object is gone. */
 	void (*release)(struct object *o);
@@ -281,8 +281,8 @@ int must_check object_writeback(struct object *o, u64 first, u64 last, enum obje
 /* A syncer's view of earlier errors: starts with the present one seen, if anybody has. */
 u32 object_error_sample(struct object *o);
 /* Write back [first, last], wait, and make it durable. *since (object_error_sample; may be NULL):
- * an error of write-back since then, by whomever, is reported too, and only once. LOCKING: as
- * object_writeback. */
+ * an error of write-back since then, by whomever, is reported too, and only once. LOCKING: nothing
+ * from OBJECT_INVALIDATE on. */
 int must_check object_sync(struct object *o, u64 first, u64 last, u32 *since);
 /* For those who dirty pages, when they hold no locks: helps while the dirty limit is exceeded. */
 void object_balance_dirty(struct object *o);

@@ -149,7 +149,10 @@ int object_sync(struct object *o, u64 first, u64 last, u32 *since)
 	int err = object_writeback(o, first, last, OBJECT_WB_SYNC), seen;
 
 	if (!err && o->ops->sync) {
+		/* It may make the medium longer: not while the size changes. */
+		rwsem_read_lock(&o->invalidate);
 		err = inject_fail(o->q->inject, INJECT_OBJECT_SYNC) ? -EIO : o->ops->sync(o);
+		rwsem_read_unlock(&o->invalidate);
 		if (err)
 			object_error_set(o, err);
 	}

@@ -63,6 +63,10 @@ static const struct machine_ops host_ops = {
 	.file_read = host_file_read,
 	.file_write = host_file_write,
 	.file_punch = host_file_punch,
+	.file_attach = host_file_attach,
+	.file_resize = host_file_resize,
+	.file_zero = host_file_zero,
+	.file_sync = host_file_sync,
 	.destroy = host_destroy,
 };
 

@@ -294,6 +294,10 @@ void host_file_close(struct machine *m, int fd);
 int host_file_read(struct machine *m, int fd, void *buf, u64 bytes, u64 offset);
 int host_file_write(struct machine *m, int fd, const void *buf, u64 bytes, u64 offset);
 void host_file_punch(struct machine *m, int fd, u64 bytes, u64 offset);
+int host_file_attach(struct machine *m, const char *path, u32 flags, u64 *size);
+int host_file_resize(struct machine *m, int fd, u64 size);
+int host_file_zero(struct machine *m, int fd, u64 bytes, u64 offset);
+int host_file_sync(struct machine *m, int fd);
 
 /* ---- probe.c ---- */
 /* The first line of a small file without its newline; bytes or -errno. */

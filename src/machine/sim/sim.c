@@ -247,6 +247,10 @@ static const struct machine_ops sim_ops = {
 	.file_read = sim_file_read,
 	.file_write = sim_file_write,
 	.file_punch = sim_file_punch,
+	.file_attach = sim_file_attach,
+	.file_resize = sim_file_resize,
+	.file_zero = sim_file_zero,
+	.file_sync = sim_file_sync,
 	.destroy = op_destroy,
 };
 

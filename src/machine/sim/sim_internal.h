@@ -214,5 +214,9 @@ void sim_file_close(struct machine *m, int h);
 int sim_file_read(struct machine *m, int h, void *buf, u64 bytes, u64 offset);
 int sim_file_write(struct machine *m, int h, const void *buf, u64 bytes, u64 offset);
 void sim_file_punch(struct machine *m, int h, u64 bytes, u64 offset);
+int sim_file_attach(struct machine *m, const char *path, u32 flags, u64 *size);
+int sim_file_resize(struct machine *m, int h, u64 size);
+int sim_file_zero(struct machine *m, int h, u64 bytes, u64 offset);
+int sim_file_sync(struct machine *m, int h);
 
 #endif

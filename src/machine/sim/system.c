@@ -224,3 +224,57 @@ void sim_file_punch(struct machine *m, int h, u64 bytes, u64 offset)
 	(void)!fallocate(h, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
 			 (off_t)bytes);
 }
+
+int sim_file_attach(struct machine *m, const char *path, u32 flags, u64 *size)
+{
+	struct stat st;
+	int fd;
+
+	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+		return -EIO;
+	fd = open(path,
+		  O_CLOEXEC | (flags & FILE_READONLY ? O_RDONLY : O_RDWR) |
+			  (flags & FILE_CREATE ? O_CREAT : 0) |
+			  (flags & FILE_TRUNCATE ? O_TRUNC : 0),
+		  0600);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -EINVAL;
+	}
+	*size = (u64)st.st_size;
+	a64_add(&sim_of(m)->n.files, 1);
+	return fd;
+}
+
+int sim_file_resize(struct machine *m, int h, u64 size)
+{
+	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+		return -EIO;
+	return ftruncate(h, (off_t)size) ? -errno : 0;
+}
+
+int sim_file_zero(struct machine *m, int h, u64 bytes, u64 offset)
+{
+	static const u8 zeroes[PAGE_SIZE];
+	int err = 0;
+
+	if (!bytes)
+		return 0;
+	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+		return -EIO;
+	if (!fallocate(h, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes))
+		return 0;
+	for (u64 at = 0; at < bytes && !err; at += PAGE_SIZE)
+		err = sim_file_write(m, h, zeroes, bytes - at < PAGE_SIZE ? bytes - at : PAGE_SIZE,
+				     offset + at);
+	return err;
+}
+
+int sim_file_sync(struct machine *m, int h)
+{
+	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+		return -EIO;
+	return fsync(h) ? -errno : 0;
+}
