@@ -89,6 +89,8 @@ static const struct fault_ops fault_upcalls = {
 };
 
 static const struct object_upcalls object_upcalls = {
+	.mkclean = rmap_mkclean,
+	.unmap_range = space_unmap_object,
 	.make_room = reclaim_make_room,
 	.refault = reclaim_refault_is_hot,
 };

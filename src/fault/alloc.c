@@ -70,12 +70,13 @@ static bool frame_in_use(struct quire *q, u64 pfn)
 /*
  * The frame number of the place for va. An area that was moved goes on with the places of its old
  * addresses, as its pages and the machine's mapping do (vma_first_frame). One that shares another's
- * pages leaves those to the other, and has the places of its own addresses.
+ * pages leaves those to the other, and has the places of its own addresses; so do the copies in a
+ * private area of an object, whose own pages have places of the object's choice.
  */
 static u64 own_place(struct fc *c, u64 va)
 {
 	struct anon_vma *av = aptr_read(&c->v->anon_vma);
-	bool shares = av && av->parent;
+	bool shares = (av && av->parent) || c->v->object;
 
 	return fc_machine(c)->plain_base + (shares ? va >> PAGE_SHIFT : vma_index(c->v, va));
 }

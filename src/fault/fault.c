@@ -140,6 +140,14 @@ static u64 peek_entry(struct fc *c)
 	return e;
 }
 
+/* An object's own pages are found through the object; only copies of them are anonymous. */
+static bool wants_anon_vma(const struct fc *c)
+{
+	if (!c->v->object)
+		return true;
+	return !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_UNSHARE));
+}
+
 static int fault_once(struct fc *c)
 {
 	int err;
@@ -150,7 +158,7 @@ static int fault_once(struct fc *c)
 	err = check_access(c);
 	if (err)
 		return err;
-	if (unlikely(!aptr_read_acquire(&c->v->anon_vma))) {
+	if (unlikely(!aptr_read_acquire(&c->v->anon_vma)) && wants_anon_vma(c)) {
 		/* Sharing a neighbour's needs the neighbours to stand still. */
 		if (!c->space_locked)
 			return FAULT_SPACE;
@@ -160,19 +168,20 @@ static int fault_once(struct fc *c)
 	}
 	e = peek_entry(c);
 	if (pte_none(e))
-		return fault_do_anon(c);
+		return c->v->object ? fault_do_object(c) : fault_do_anon(c);
 	if (pte_is_swap(e)) {
 		if (!mech_on(c->q, MECH_READ_ENTRY_ONCE))
 			e = peek_entry(c);
 		return swp_type(e) == SWP_STORE ? fault_do_swap(c, e) : -EFAULT;
 	}
 	if (fc_write(c) && !pte_write(e))
-		return fault_do_wp(c, e);
+		return e & ENTRY_SHARED ? fault_do_shared_wp(c, e) : fault_do_wp(c, e);
 	/* What this pin shows for long must be what the program will store to. */
 	if ((c->access & ACCESS_LONGTERM) && entry_present(e) && pte_special(e))
 		return fault_do_wp(c, e);
 	/* Only a look, as all of this: reuse() decides. */
-	if ((c->access & ACCESS_UNSHARE) && entry_present(e) && !pte_special(e) &&
+	if ((c->access & ACCESS_UNSHARE) && entry_present(e) &&
+	    !(e & (ENTRY_SPECIAL | ENTRY_SHARED)) &&
 	    !page_exclusive(phys_record(c->q, entry_pfn(e))))
 		return fault_do_wp(c, e);
 	return spurious(c);

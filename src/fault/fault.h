@@ -3,18 +3,17 @@
  *
  * handle_fault takes the per-VMA lock without the space lock; where that is busy, or the fault
  * needs what only the space lock gives, it retries under the space lock (read). Kinds: no entry
- * (anonymous: zero page, or a new folio around the address), swap entry, write to a read-only entry
- * (exclusive reuse, sole user, zero page, copy), read that must make the page exclusive
- * (ACCESS_UNSHARE), spurious.
- * Fault-around: a first touch fills up to FAULT_AROUND_ORDER around the address with one large
- * folio if the area, the table, the limit and the recent pattern allow; swap-in reads ahead along a
- * sequential pattern.
+ * (anonymous: zero page, or a new folio around the address; of an object: its page, or a copy),
+ * swap entry, write to a read-only entry (exclusive reuse, sole user, zero page, copy), read that
+ * must make the page exclusive (ACCESS_UNSHARE), spurious. Fault-around: a first touch fills up to
+ * FAULT_AROUND_ORDER around the address with one large folio if the area, the table, the limit and
+ * the recent pattern allow; swap-in reads ahead along a sequential pattern.
  *
  * Returns 0: retry the access. -EFAULT: no area (SEGV_MAPERR). -EACCES: not allowed (SEGV_ACCERR).
  * -ENOMEM: no frames and nothing to reclaim and no forcing allowed. -EIO: the store lost the page
- * (SIGBUS).
- * Locking: enters with no core lock held (the gate held). Order inside: VMA or SPACE -> FOLIO ->
- * ANON_VMA -> PTE.
+ * (SIGBUS). -ENXIO: beyond the end of the area's object (SIGBUS).
+ * Locking: enters with no core lock held (the gate held). Order inside: VMA or SPACE ->
+ * OBJECT_INVALIDATE -> FOLIO -> ANON_VMA -> PTE.
  */
 #ifndef QUIRE_FAULT_FAULT_H
 #define QUIRE_FAULT_FAULT_H

@@ -58,6 +58,12 @@ int fault_do_wp(struct fc *c, u64 entry);
  * the block before. */
 unsigned fault_touch_order(struct fc *c);
 
+/* In an area of an object: no entry yet; one of a shared area that may not be written yet. */
+int fault_do_object(struct fc *c);
+int fault_do_shared_wp(struct fc *c, u64 entry);
+/* A reference on what the entry maps now, or NULL when the entry has changed. */
+struct folio *fault_hold_mapped(struct fc *c, u64 entry);
+
 /* Home frames: the frame for the address is not free. See anon.c. */
 int fault_home_busy(struct fc *c, u64 entry);
 

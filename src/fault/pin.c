@@ -37,7 +37,7 @@ static bool entry_allows(struct quire *q, u64 e, u32 access)
 		return false;
 	if (pte_special(e))
 		return may_pin_zero(q, access);
-	return page_exclusive(phys_record(q, entry_pfn(e)));
+	return (e & ENTRY_SHARED) || page_exclusive(phys_record(q, entry_pfn(e)));
 }
 
 /* How many entries from p on, at most max, map what follows e's page as e does. */
@@ -51,11 +51,13 @@ static u32 same_run(const pte_t *p, u64 e, u32 max)
 	return n;
 }
 
-/* Whoever writes through the pin leaves no dirty bit in the entry. A pinned folio is not written
- * out, so the flag stays. */
+/* Whoever writes through the pin leaves no dirty bit in the entry. An anonymous folio that is
+ * pinned is not written out, so the flag stays. An object's is dirty already, because its entry is
+ * writable; and write-back, which looks for pins after it has write-protected the entries, leaves a
+ * pinned one dirty (object.h): it sees the pin, or the pin sees that the entry has changed. */
 static void note_write(struct folio *f, u32 access)
 {
-	if ((access & ACCESS_WRITE) && !folio_test(f, PG_DIRTY))
+	if ((access & ACCESS_WRITE) && !folio_test(f, PG_DIRTY) && folio_is_anon(f))
 		folio_set(f, PG_DIRTY);
 }
 
@@ -172,7 +174,8 @@ static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, struc
 		if ((changed & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) &&
 		    mech_on(q, MECH_PIN_FAST_RECHECK))
 			break;
-		if (folio_head(rec + i) != r->f || !page_exclusive(rec + i))
+		if (folio_head(rec + i) != r->f ||
+		    !((r->e & ENTRY_SHARED) || page_exclusive(rec + i)))
 			break;
 		pages[i] = rec + i;
 	}

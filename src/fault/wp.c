@@ -140,8 +140,7 @@ static int move_entry(struct fc *c, u64 entry, struct folio *old, struct folio *
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* A reference on what the entry maps now, or NULL when the entry has changed. */
-static struct folio *hold_mapped(struct fc *c, u64 entry)
+struct folio *fault_hold_mapped(struct fc *c, u64 entry)
 {
 	struct ptdesc *desc;
 	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
@@ -191,7 +190,7 @@ static bool is_sole(struct fc *c, struct folio *f, const pte_t *p)
  * A try-lock, as in Linux: who has the folio locked has a reference. */
 static int become_exclusive(struct fc *c, u64 entry)
 {
-	struct folio *f = hold_mapped(c, entry);
+	struct folio *f = fault_hold_mapped(c, entry);
 	struct ptdesc *desc;
 	int r = -EXDEV;
 	u32 cached;
@@ -199,6 +198,9 @@ static int become_exclusive(struct fc *c, u64 entry)
 
 	if (!f)
 		return FAULT_AGAIN;
+	/* An object's page, of a private area, is always copied. */
+	if (!folio_is_anon(f))
+		goto out;
 	/* More references than one area and the cache can have: not worth counting. */
 	cached = folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0;
 	if (f->order && a32_read(&f->ref) > folio_nr(f) + cached + 1 &&
@@ -238,7 +240,7 @@ static int copy_page(struct fc *c, u64 entry)
 	if (err)
 		return err == -EBUSY ? FAULT_AGAIN : err;
 	if (!pte_special(entry)) {
-		old = hold_mapped(c, entry);
+		old = fault_hold_mapped(c, entry);
 		if (!old) {
 			fault_free_folio(c->q, new);
 			return FAULT_AGAIN;

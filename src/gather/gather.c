@@ -63,12 +63,22 @@ int gather_create(struct quire *q)
 
 void gather_begin(struct quire *q, struct gather *g, struct rmap_space *rs, bool fullmm)
 {
-	*g = (struct gather){ .q = q, .rs = rs, .fullmm = fullmm, .strength = FLUSH_NO_ACCESS };
+	*g = (struct gather){ .q = q, .fullmm = fullmm, .strength = FLUSH_NO_ACCESS };
 	g->bundle.max = GATHER_BUNDLE;
 	g->active = bundle_of(g);
 	list_init(&g->tables);
+	if (rs)
+		gather_enter(g, rs);
+	else
+		range_reset(g);
+}
+
+void gather_enter(struct gather *g, struct rmap_space *rs)
+{
+	DEBUG_ON(g->rs);
+	g->rs = rs;
 	range_reset(g);
-	if (flushes_late(q))
+	if (flushes_late(g->q))
 		a32_fetch_add(&rs->gathers, 1);
 }
 
@@ -91,7 +101,7 @@ static void flush_for_others(struct gather *g)
 {
 	struct tlb_range all = { .start = 0, .end = TLB_ALL_END, .strength = FLUSH_NO_ACCESS };
 
-	if (!flushes_late(g->q))
+	if (!g->rs || !flushes_late(g->q))
 		return;
 	if (a32_sub_return(&g->rs->gathers, 1) && mech_on(g->q, MECH_FLUSH_NESTED))
 		tlb_flush_range(&g->rs->tlb, all);
@@ -208,6 +218,14 @@ void gather_flush_before_unlock(struct gather *g)
 	if (g->active != bundle_of(g))
 		remove_delayed(g, g->active);
 	g->delayed_rmap = false;
+}
+
+void gather_leave(struct gather *g)
+{
+	DEBUG_ON(g->delayed_rmap);
+	invalidate(g);
+	flush_for_others(g);
+	g->rs = NULL;
 }
 
 /* Free in steps, so that no lock inside is held over thousands of pages; a pair is never taken

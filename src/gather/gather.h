@@ -57,7 +57,13 @@ struct gather {
 };
 
 int must_check gather_create(struct quire *q);
+/* rs NULL: the space comes with gather_enter. */
 void gather_begin(struct quire *q, struct gather *g, struct rmap_space *rs, bool fullmm);
+/* For a caller that tears down entries of several spaces, and may not keep them alive: between the
+ * two only, entries of rs are torn down. After gather_leave everything is invalidated, and what is
+ * left, freeing, needs no space. */
+void gather_enter(struct gather *g, struct rmap_space *rs);
+void gather_leave(struct gather *g);
 /* Flush, free everything. */
 void gather_end(struct gather *g);
 

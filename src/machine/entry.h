@@ -27,6 +27,7 @@
 #define ENTRY_PROTNONE   BIT(8)
 #define ENTRY_SPECIAL    BIT(9) /* no folio behind it: the zero page */
 #define ENTRY_SOFT_DIRTY BIT(10)
+#define ENTRY_SHARED     BIT(11) /* an object's page in a shared area: pinned as it is */
 #define ENTRY_NX         BIT(63)
 #define ENTRY_FRAME_MASK 0x000ffffffffff000ull
 

@@ -77,6 +77,7 @@ enum access {
 		2), /* by the core on somebody's behalf (pin, populate), not by a trapped access */
 	ACCESS_FORCE =
 		BIT(4), /* whatever the area forbids: the core moves a page on behalf of nobody */
+	ACCESS_POPULATE = BIT(7), /* with WRITE: but nothing that is shared is to become dirty */
 	ACCESS_UNSHARE = BIT(5),  /* the page is to be exclusive, though it is only read (pins) */
 	ACCESS_LONGTERM = BIT(6), /* a pin that stays: also of what is shared by all (zeroes) */
 	ACCESS_SPURIOUS = BIT(3), /* the same access trapped again: reinstall the translation */
@@ -98,7 +99,8 @@ struct mspace; /* the machine's side of one address space */
 struct machine_file_ops; /* see below */
 
 /* How the trap is raised: 0 = retry the access; -EFAULT nothing mapped there; -EACCES protection;
- * -ENOMEM; -EIO lost data (SIGBUS). `ctx` is what space_create was given. */
+ * -ENOMEM; -EIO lost data, -ENXIO beyond the end of an object (both SIGBUS). `ctx` is what
+ * space_create was given. */
 typedef int (*machine_trap_fn)(void *ctx, u64 va, u32 access);
 
 /* Frames pfn .. pfn + nr - 1. */

@@ -9,6 +9,10 @@
  *   cache's references, or it stays 6 free in spans                     the release invalidates
  *   what loads may still have seen
  *
+ * Objects' pages take the same way: to their own medium instead of a slot (object_writeout), and
+ * out of their object's cache instead of the swap cache (object_evict). They need not be mapped to
+ * be worth looking at, and one that is under write-back stays.
+ *
  * The read bracket is open from before step 2: an area whose reading is being forbidden waits for
  * it, and step 2 skips areas for which it already is (machine.h, home frames).
  */
@@ -61,6 +65,13 @@ static void judge(struct evict *ev, struct folio *f)
 		keep_folio(ev, f, true);
 		return;
 	}
+	if (folio_object(f)) {
+		if (folio_test(f, PG_WRITEBACK))
+			keep_folio(ev, f, false);
+		else
+			ev->folio[ev->n++] = f;
+		return;
+	}
 	if (!folio_mapped(f) && !folio_test(f, PG_SWAPCACHE)) {
 		/* Unmapped while it was isolated: dropping the isolation frees it. */
 		keep_folio(ev, f, false);
@@ -100,12 +111,37 @@ static void settle_unmapped(struct evict *ev)
 		/* Found unmapped already: by an earlier round whose write failed. */
 		if (!ev->done[i] && !folio_mapped(f))
 			ev->done[i] = true;
+		if (folio_object(f))
+			continue;
 		/* Or by its owner: nothing names its slots, its bytes may be gone, and it is only
 		 * to be dropped. Entries that do name them stay while the folio is locked
 		 * (space/unmap.c waits for it). */
 		if (ev->done[i] && folio_test(f, PG_SWAPCACHE) && swap_try_free_folio(ev->q, f))
 			ev->done[i] = false;
 	}
+}
+
+/* Step 4 for what belongs to objects. */
+static void write_objects(struct evict *ev)
+{
+	struct folio *dirty[EVICT_MAX];
+	u32 where[EVICT_MAX], n = 0;
+	int err[EVICT_MAX];
+
+	for (u32 i = 0; i < ev->n; i++) {
+		struct folio *f = ev->folio[i];
+
+		if (!ev->done[i] || !folio_object(f) || !folio_test(f, PG_DIRTY))
+			continue;
+		where[n] = i;
+		dirty[n++] = f;
+	}
+	if (!n)
+		return;
+	object_writeout(ev->q, dirty, n, err);
+	for (u32 k = 0; k < n; k++)
+		if (err[k])
+			ev->done[where[k]] = false;
 }
 
 /* Step 4. Leaves in ev->done whether the folio may go on. */
@@ -118,7 +154,7 @@ static void write_dirty(struct evict *ev)
 	for (u32 i = 0; i < ev->n; i++) {
 		struct folio *f = ev->folio[i];
 
-		if (!ev->done[i] || !folio_test(f, PG_SWAPCACHE))
+		if (!ev->done[i] || !folio_test(f, PG_SWAPCACHE) || folio_object(f))
 			continue;
 		if (!folio_test(f, PG_DIRTY) && swap_folio_has_copy(ev->q, f)) {
 			stat_add(ev->q, STAT_SWAP_REUSED_PAGES, folio_nr(f));
@@ -144,33 +180,44 @@ static void unmap_and_flush(struct evict *ev)
 	if (!mech_on(ev->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
 		settle_unmapped(ev);
 		write_dirty(ev);
+		write_objects(ev);
 	}
 	tlb_batch_flush(&batch);
 	settle_unmapped(ev);
 }
 
-/* Steps 5: out of the cache and frozen, or kept. */
-static void detach(struct evict *ev, struct folio *f)
+/* Frozen and in no cache any more, unless somebody uses it. */
+static bool leave_caches(struct evict *ev, struct folio *f)
 {
 	struct quire *q = ev->q;
 	u32 nr = folio_nr(f), cached = folio_test(f, PG_SWAPCACHE) ? nr : 0;
 
-	if (!cached && !lazyfree(f)) {
+	/* Ours is the one reference besides the caches'. */
+	if (folio_object(f))
+		return object_evict(q, f, 1, reclaim_shadow(q));
+	if (mech_on(q, MECH_REF_FREEZE) ? !folio_freeze(f, 1 + cached) : a32_xchg(&f->ref, 0) == 0)
+		return false;
+	if (cached)
+		swap_delete_frozen(q, f, reclaim_shadow(q));
+	return true;
+}
+
+/* Step 5: out of the cache and frozen, or kept. */
+static void detach(struct evict *ev, struct folio *f)
+{
+	if (!folio_test(f, PG_SWAPCACHE) && !folio_object(f) && !lazyfree(f)) {
 		/* Dirtied after it was lazily freed: it needs a slot, next time. */
 		a64_fetch_and(&f->flags, ~PGF(LAZYFREE));
 		keep_folio(ev, f, true);
 		return;
 	}
-	if (mech_on(q, MECH_REF_FREEZE) ? !folio_freeze(f, 1 + cached) :
-					  a32_xchg(&f->ref, 0) == 0) {
+	if (!leave_caches(ev, f)) {
 		keep_folio(ev, f, true);
 		return;
 	}
-	if (cached)
-		swap_delete_frozen(q, f, reclaim_shadow(q));
 	folio_unlock(f);
 	list_add_tail(&f->lru, &ev->frozen);
-	ev->freed += nr;
+	ev->freed += folio_nr(f);
 }
 
 static void finish(struct evict *ev)
@@ -191,7 +238,7 @@ static void finish(struct evict *ev)
 		}
 		/* Slots that nothing names go. Unmapped, named and not written: the cache is the
 		 * bytes' only home. */
-		if (folio_test(f, PG_SWAPCACHE))
+		if (folio_test(f, PG_SWAPCACHE) && !folio_object(f))
 			swap_try_free_folio(q, f);
 		keep_folio(ev, f, true);
 	}
@@ -229,6 +276,7 @@ static u32 evict_batch(struct quire *q, struct list *folios)
 		m->ops->read_begin(m);
 		unmap_and_flush(&ev);
 		write_dirty(&ev);
+		write_objects(&ev);
 		m->ops->read_end(m);
 	}
 	finish(&ev);

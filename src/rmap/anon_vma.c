@@ -135,7 +135,7 @@ static bool can_share(struct vma *below, struct vma *above, struct anon_vma *av)
 	u64 ignore = VM_PROT_MASK;
 	struct vma *owner = av == aptr_read(&below->anon_vma) ? below : above;
 
-	return vma_end(below) == vma_start(above) &&
+	return vma_end(below) == vma_start(above) && below->object == above->object &&
 	       !((vma_flags(below) ^ vma_flags(above)) & ~ignore) &&
 	       below->pgoff + ((vma_end(below) - vma_start(below)) >> PAGE_SHIFT) == above->pgoff &&
 	       has_one_chain(owner, av);
@@ -327,11 +327,35 @@ static struct anon_vma *vma_root(struct vma *v)
 	return av ? av->root : NULL;
 }
 
+/* ---- areas that change: both trees ---- */
+
+static void object_set_bounds(struct vma *v)
+{
+	v->in_object.start = v->pgoff;
+	v->in_object.last = v->pgoff + ((vma_end(v) - vma_start(v)) >> PAGE_SHIFT) - 1;
+}
+
+static void op_attach(struct quire *q, struct vma *v)
+{
+	struct object *o = v->object;
+
+	(void)q;
+	object_get(o);
+	rwsem_write_lock(&o->mmap);
+	object_set_bounds(v);
+	itree_insert(&o->areas, &v->in_object);
+	rwsem_write_unlock(&o->mmap);
+}
+
 static void op_unlink(struct quire *q, struct vma *v)
 {
 	struct anon_vma *root = vma_root(v);
 
 	(void)q;
+	if (v->object) {
+		rwsem_write_lock(&v->object->mmap);
+		itree_erase(&v->object->areas, &v->in_object);
+	}
 	if (!root)
 		return;
 	rwsem_write_lock(&root->rwsem);
@@ -347,15 +371,33 @@ static void op_relink(struct quire *q, struct vma *v)
 	struct anon_vma *root = vma_root(v);
 
 	(void)q;
-	if (!root)
-		return;
 	list_for_each(pos, &v->anon_chain) {
 		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
 
 		chain_set_bounds(avc);
 		itree_insert(&avc->anon_vma->tree, &avc->node);
 	}
-	rwsem_write_unlock(&root->rwsem);
+	if (root)
+		rwsem_write_unlock(&root->rwsem);
+	if (v->object) {
+		object_set_bounds(v);
+		itree_insert(&v->object->areas, &v->in_object);
+		rwsem_write_unlock(&v->object->mmap);
+	}
+}
+
+/* The object last: what it does when the last reference goes may sleep. */
+static void op_forget(struct quire *q, struct vma *v)
+{
+	struct object *o = v->object;
+
+	chains_forget(q, v);
+	if (!o)
+		return;
+	rwsem_write_lock(&o->mmap);
+	itree_erase(&o->areas, &v->in_object);
+	rwsem_write_unlock(&o->mmap);
+	object_put(o);
 }
 
 static int op_clone(struct quire *q, struct vma *new, struct vma *old)
@@ -380,9 +422,27 @@ const struct vma_ops rmap_vma_ops = {
 	.fork = anon_vma_fork,
 	.unlink = op_unlink,
 	.relink = op_relink,
-	.forget = chains_forget,
+	.attach = op_attach,
+	.forget = op_forget,
 	.can_merge = op_can_merge,
 };
+
+static u64 check_in_object(struct vma *v)
+{
+	struct itree_node *n = &v->in_object, *it;
+	u64 bad = 0;
+
+	bad += WARN_ON(n->start != v->pgoff);
+	bad += WARN_ON(n->last != v->pgoff + ((vma_end(v) - vma_start(v)) >> PAGE_SHIFT) - 1);
+	rwsem_read_lock(&v->object->mmap);
+	bad += WARN_ON(itree_check(&v->object->areas) < 1);
+	it = itree_first(&v->object->areas, n->start, n->last);
+	while (it && it != n)
+		it = itree_next(&v->object->areas, it, n->start, n->last);
+	bad += WARN_ON(!it);
+	rwsem_read_unlock(&v->object->mmap);
+	return bad;
+}
 
 u64 rmap_check_vma(struct quire *q, struct vma *v)
 {
@@ -392,6 +452,9 @@ u64 rmap_check_vma(struct quire *q, struct vma *v)
 	(void)q;
 	bad += WARN_ON(!av != list_empty(&v->anon_chain));
 	bad += WARN_ON(av && !av->nr_active);
+	bad += WARN_ON(!v->object && (vma_flags(v) & VM_SHARED));
+	if (v->object)
+		bad += check_in_object(v);
 	list_for_each(pos, &v->anon_chain) {
 		struct anon_vma_chain *avc = list_entry(pos, struct anon_vma_chain, same_vma);
 

@@ -53,6 +53,16 @@ void folio_dup_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 n
 	}
 }
 
+void folio_add_object_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
+{
+	(void)q;
+	DEBUG_ON(folio_is_anon(f));
+	for (u32 i = 0; i < nr; i++) {
+		DEBUG_ON(page_exclusive(folio_page(f, first + i)));
+		a32_fetch_add(&folio_page(f, first + i)->mapcount, 1);
+	}
+}
+
 int folio_try_share_anon_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
 {
 	bool exclusive = false;
@@ -87,7 +97,7 @@ void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr)
 
 		BUG_ON(old == 0);
 	}
-	if (f->order && nr < folio_nr(f))
+	if (f->order && nr < folio_nr(f) && folio_is_anon(f))
 		folio_set(f, PG_PARTIAL);
 	if (!mech_on(q, MECH_UNCHARGE_LAST_REF) && f->charge && !folio_mapped(f)) {
 		cgroup_uncharge(q, f->charge, folio_nr(f));
@@ -103,7 +113,8 @@ void folio_remove_rmap_pmd(struct quire *q, struct folio *f)
 
 void rmap_drop_unused_copy(struct quire *q, struct folio *f)
 {
-	if (!folio_test(f, PG_SWAPCACHE) || folio_mapped(f))
+	/* The slots of an object's pages are the object's business. */
+	if (!folio_test(f, PG_SWAPCACHE) || folio_mapped(f) || !folio_is_anon(f))
 		return;
 	folio_lock(f);
 	if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))

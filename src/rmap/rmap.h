@@ -1,6 +1,10 @@
 /*
  * rmap.h - from a folio to every entry that maps it: anon_vma, the walk, mapping counts, unmapping.
  *
+ * Anonymous pages are found through anon_vmas; pages of objects through the object's interval tree
+ * of areas (object.h), in shared and in private areas alike. A private area of an object is in
+ * both.
+ *
  * struct anon_vma: a reference-counted set of areas that may map the same anonymous folios, in an
  * interval tree by page index; areas and anon_vmas are linked by anon_vma_chain objects (an area
  * may be in several once spaces fork). All anon_vmas of one family share the root's rwsem.
@@ -24,12 +28,18 @@
  *   still mapped? no -> drop, give up         freed after a grace period
  * so the try-ref above never touches freed memory.
  *
- * Locking: ANON_VMA (root rwsem) before entry locks; callers hold the folio lock for unmap.
+ * An object's page needs no such care: whoever walks holds the folio lock, under which
+ * folio_object() is stable, and an object lives while its cache holds a folio. Areas enter and
+ * leave the object's tree under its mmap lock, which a walk holds for reading (Linux c8c06efa).
+ *
+ * Locking: OBJECT_MMAP, ANON_VMA (root rwsem) before entry locks; callers hold the folio lock for
+ * unmap.
  */
 #ifndef QUIRE_RMAP_RMAP_H
 #define QUIRE_RMAP_RMAP_H
 
 #include "base/rbtree.h"
+#include "object/object.h"
 #include "pagetable/pagetable.h"
 #include "phys/phys.h"
 #include "tlb/tlb.h"
@@ -145,7 +155,10 @@ int must_check folio_try_share_anon_rmap_ptes(struct quire *q, struct folio *f, 
 /* The area is the only one left: the folio is its own from now on, and exclusive are the pages that
  * it maps. LOCKING: folio lock too; all entries lie in one table. */
 void folio_move_anon_rmap(struct quire *q, struct folio *f, struct vma *v);
-/* Does not touch references. Sets PG_PARTIAL when a large folio stays partly mapped. */
+/* Pages [first, first + nr) of an object's folio are mapped once more, each with a reference of the
+ * caller's. Never exclusive: an object's page is written through shared areas, or copied. */
+void folio_add_object_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
+/* Does not touch references. Sets PG_PARTIAL when a large anonymous folio stays partly mapped. */
 void folio_remove_rmap_ptes(struct quire *q, struct folio *f, u32 first, u32 nr);
 void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
 
@@ -154,7 +167,8 @@ enum unmap_flags {
 	UNMAP_IGNORE_MLOCK = BIT(0),
 };
 /* Replace every entry of the folios by swap entries (folio in the swap cache) or drop lazy-free
- * clean ones. `folios`: locked, isolated, ascending by index where they neighbour each other; those
+ * clean ones; those of objects' pages are just cleared: the object knows where its pages are.
+ * `folios`: locked, isolated, ascending by index where they neighbour each other; those
  * of one area inside one table are handled under one lock round. Dirty bits go to the folio when an
  * entry is cleared. The flush is left to `batch` (which the caller must flush before it writes out
  * or frees), except on CAP_FLUSH_UNDER_LOCK machines, where it is done inside (of home frames only
@@ -180,9 +194,25 @@ void rmap_flush_batched(struct rmap_space *rs);
  * elsewhere). */
 u32 rmap_referenced(struct quire *q, struct folio *f);
 /* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for
- * reading. */
-void rmap_walk_anon(struct quire *q, struct folio *f,
-		    bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
+ * reading, or OBJECT_MMAP; the latter with the folio lock held. */
+void rmap_walk(struct quire *q, struct folio *f,
+	       bool (*fn)(void *ctx, struct folio *f, struct vma *v, u64 va), void *ctx);
+/*
+ * Before an object's page is written to its medium: every entry loses WRITE and DIRTY and is
+ * flushed, so that a store from now on faults and makes the page dirty again (Linux d08b3851).
+ * True: an entry was dirty. What nothing maps is clean of stores, because whoever takes a dirty
+ * entry away counts it as a mapping until it has flushed (gather.h: delayed removal):
+ *
+ *   T1: zap                          T2: write-back              T3: a CPU
+ *   entry lock                                                   has it cached, writable
+ *   clear the dirty entry; dirty
+ *                                    mapped? walk: entry lock    stores
+ *   flush
+ *   not mapped any more; unlock
+ *                                    not dirty any more; write
+ * LOCKING: folio lock; takes OBJECT_MMAP for reading, entry locks.
+ */
+bool rmap_mkclean(struct quire *q, struct folio *f);
 
 /* Split a large folio into single pages wherever it is mapped; the entries keep mapping the same
  * frames. The caller has isolated and locked it and holds no reference but the isolation's; it is

@@ -181,6 +181,21 @@ static int save_meta(struct round *r, u64 va, u64 pfn, u64 slot)
 
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
+/* Of an object's page: nothing is left in its place. A pin that came meanwhile (pin.c) finds the
+ * entry gone and is dropped again, or is seen here. */
+static enum unmap_one unmap_object_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 e)
+{
+	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
+		object_mark_dirty(f);
+	smp_mb();
+	if (mech_on(r->q, MECH_PIN_BLOCKS_RECLAIM) && folio_maybe_pinned(f)) {
+		pte_set(p, e);
+		return UNMAP_KEPT;
+	}
+	folio_remove_rmap_ptes(r->q, f, i, 1);
+	return UNMAP_GONE;
+}
+
 /*
  * Clear one entry. UNMAP_OTHER: it did not map this page of the folio. UNMAP_KEPT: a page that was
  * to be dropped was written since lazyfree_is_clean looked (the hardware sets DIRTY without the
@@ -196,6 +211,8 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		return UNMAP_OTHER;
 	run_extend(r, p, va);
 	e = pte_get_and_clear(p);
+	if (!folio_is_anon(f))
+		return unmap_object_one(r, f, i, p, e);
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
 	exclusive = page_exclusive(folio_page(f, i));
@@ -251,7 +268,7 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 
 	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that
 	 * its entries could name. */
-	if (!drop && !folio_test(f, PG_SWAPCACHE))
+	if (!drop && !folio_test(f, PG_SWAPCACHE) && folio_is_anon(f))
 		return false;
 	while (i < nr && all) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
@@ -276,15 +293,59 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 	return all;
 }
 
-/* folios[0..n): one anon_vma, ascending index. LOCKING: root read-locked. */
-static void unmap_group(struct quire *q, struct anon_vma *av, struct folio **folios, u32 n,
-			u32 flags, struct tlb_batch *batch, bool *refused)
+/* What a group has in common: an anon_vma or an object, the tree of its areas locked. */
+struct group {
+	struct anon_vma *av;
+	struct object *object;
+	struct itree *areas;
+};
+
+static struct vma *group_area(const struct group *g, struct itree_node *it)
+{
+	return g->av ? container_of(it, struct anon_vma_chain, node)->vma :
+		       container_of(it, struct vma, in_object);
+}
+
+/* False: the folio has lost its last mapping, or its object. */
+static bool group_lock(struct quire *q, struct group *g, struct folio *f)
+{
+	if (folio_is_anon(f)) {
+		g->object = NULL;
+		g->av = folio_get_anon_vma(q, f);
+		if (!g->av)
+			return false;
+		rwsem_read_lock(&g->av->root->rwsem);
+		g->areas = &g->av->tree;
+		return true;
+	}
+	g->av = NULL;
+	g->object = folio_object(f);
+	if (!g->object || !folio_mapped(f))
+		return false;
+	rwsem_read_lock(&g->object->mmap);
+	g->areas = &g->object->areas;
+	return true;
+}
+
+static void group_unlock(struct quire *q, struct group *g)
+{
+	if (g->object) {
+		rwsem_read_unlock(&g->object->mmap);
+		return;
+	}
+	rwsem_read_unlock(&g->av->root->rwsem);
+	anon_vma_put(q, g->av);
+}
+
+/* folios[0..n): one group, ascending index. */
+static void unmap_group(struct quire *q, struct group *g, struct folio **folios, u32 n, u32 flags,
+			struct tlb_batch *batch, bool *refused)
 {
 	u64 first = folios[0]->index, last = folios[n - 1]->index + folio_nr(folios[n - 1]) - 1;
 
-	for (struct itree_node *it = itree_first(&av->tree, first, last); it;
-	     it = itree_next(&av->tree, it, first, last)) {
-		struct vma *v = container_of(it, struct anon_vma_chain, node)->vma;
+	for (struct itree_node *it = itree_first(g->areas, first, last); it;
+	     it = itree_next(g->areas, it, first, last)) {
+		struct vma *v = group_area(g, it);
 		struct round r = {
 			.q = q,
 			.v = v,
@@ -321,17 +382,15 @@ u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 	u32 ok = 0;
 
 	for (u32 i = 0, j; i < n; i = j) {
-		struct anon_vma *av = folio_get_anon_vma(q, folios[i]);
+		struct group g;
 
 		for (j = i + 1; j < n && same_group(folios[j - 1], folios[j]); j++)
 			;
 		for (u32 k = i; k < j; k++)
 			done[k] = false;
-		if (av) {
-			rwsem_read_lock(&av->root->rwsem);
-			unmap_group(q, av, folios + i, j - i, flags, batch, done + i);
-			rwsem_read_unlock(&av->root->rwsem);
-			anon_vma_put(q, av);
+		if (group_lock(q, &g, folios[i])) {
+			unmap_group(q, &g, folios + i, j - i, flags, batch, done + i);
+			group_unlock(q, &g);
 		} else {
 			/* The first of the group has just lost its last mapping: the others one by
 			 * one. */

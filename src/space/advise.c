@@ -50,6 +50,11 @@ static int advise_flags(struct space *s, struct range r, const struct flag_advic
 		r.start = part.end;
 		if (vma_flags(v) & VM_FOREIGN)
 			continue;
+		/* What is an object's cannot be empty in a child (as in Linux). */
+		if ((fa->set & VM_WIPEONFORK) && v->object) {
+			err = -EINVAL;
+			break;
+		}
 		if (vma_change_flags(&s->fs.vmas, part, fa->set, fa->clear)) {
 			err = -EAGAIN;
 			break;
@@ -242,7 +247,8 @@ static int advise_area(struct quire *q, struct space *s, struct vma *v, struct r
 		willneed(q, s, v, r);
 		return 0;
 	}
-	if (vma_flags(v) & VM_LOCKED)
+	/* Only anonymous memory may be given up. */
+	if ((vma_flags(v) & VM_LOCKED) || (advice == ADVISE_FREE && v->object))
 		return -EINVAL;
 	if (advice == ADVISE_DONTNEED) {
 		dontneed(q, s, v, r);

@@ -18,6 +18,20 @@ struct tally {
 	u64 bad;
 };
 
+/* An object's page, in the place where the area shows it. */
+static void check_object_page(struct tally *t, struct vma *v, u64 va, u64 e, struct folio *page)
+{
+	struct folio *f = folio_head(page);
+	bool shared = vma_flags(v) & VM_SHARED;
+
+	t->bad += WARN_ON(!v->object || folio_object(f) != v->object);
+	t->bad += WARN_ON(f->index + (u64)(page - f) != vma_index(v, va));
+	t->bad += WARN_ON(!(e & ENTRY_SHARED) != !shared);
+	t->bad += WARN_ON(page_exclusive(page));
+	/* A store that nobody would know of, or that is another's too. */
+	t->bad += WARN_ON(pte_write(e) && (!shared || !folio_test(f, PG_DIRTY)));
+}
+
 static void check_present(struct tally *t, struct vma *v, u64 va, u64 e)
 {
 	struct folio *page = phys_record(t->q, entry_pfn(e)), *f;
@@ -29,12 +43,16 @@ static void check_present(struct tally *t, struct vma *v, u64 va, u64 e)
 	f = folio_head(page);
 	t->bad += WARN_ON(a32_read(&f->ref) == 0);
 	t->bad += WARN_ON(a32_read(&page->mapcount) == 0);
-	t->bad += WARN_ON(!folio_is_anon(f));
 	if (vma_home(v))
 		t->bad += WARN_ON(entry_pfn(e) != va >> PAGE_SHIFT);
 	t->bad += WARN_ON(frame_is_home(t->q->machine, entry_pfn(e)) != vma_home(v));
 	if (!machine_has(t->q->machine, CAP_HW_AD))
 		t->bad += WARN_ON(pte_write(e) && !pte_dirty(e));
+	if (!folio_is_anon(f)) {
+		check_object_page(t, v, va, e, page);
+		return;
+	}
+	t->bad += WARN_ON(v->object && (vma_flags(v) & VM_SHARED));
 	/* Writable means exclusive, and exclusive means mapped once (Linux 6c287605). */
 	t->bad += WARN_ON(pte_write(e) && !page_exclusive(page));
 	t->bad += WARN_ON(page_exclusive(page) && a32_read(&page->mapcount) != 1);
@@ -66,7 +84,8 @@ static void check_folio(void *ctx, struct folio *f)
 {
 	struct tally *t = ctx;
 	u32 maps = folio_mapcount(f), ref = a32_read(&f->ref);
-	u32 want = maps + (folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0);
+	u32 want = maps + (folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0) +
+		   (folio_object(f) ? folio_nr(f) : 0);
 
 	t->mapcounts += maps;
 	if (t->zero == f)
@@ -113,5 +132,6 @@ u64 quire_check_all(struct quire *q)
 	bad += WARN_ON(t.mapcounts != t.present);
 	bad += phys_check(q);
 	bad += swap_check(q);
+	bad += objects_check(q);
 	return bad + t.bad;
 }

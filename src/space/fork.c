@@ -39,18 +39,21 @@ static int fork_area(struct sharer *k, struct vma *v)
 	if (r.end > vmas->usable.end)
 		return -ENOMEM;
 	err = m->ops->area_map(m, k->child->ms, r, vma_prot_bits(vf),
-			       vma_first_frame(m, vf, index));
+			       space_first_frame(m, vf, v->object, index));
 	if (err)
 		return err;
 	if (share && aptr_read(&v->anon_vma))
 		err = vma_add_forked(vmas, r, vf, index, v, &k->to);
 	else
-		err = vma_add(vmas, r, vf, index, &k->to);
+		err = vma_add_object(vmas, r, vf, index, v->object, &k->to);
 	if (err) {
 		m->ops->area_unmap(m, k->child->ms, r, vma_prot_bits(vf));
 		return err;
 	}
-	return share ? space_share_pages(k, from) : 0;
+	/* An area of an object that has no anon_vma has copied nothing. */
+	if (!share || (v->object && !aptr_read(&v->anon_vma)))
+		return 0;
+	return space_share_pages(k, from);
 }
 
 static int fork_areas(struct sharer *k)

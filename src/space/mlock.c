@@ -72,7 +72,7 @@ static int change(struct quire *q, struct space *s, u64 start, u64 size, bool lo
  * -EAGAIN. */
 static int populate_locked(struct quire *q, struct space *s, struct range r)
 {
-	int err = space_populate(q, s, r, ACCESS_WRITE);
+	int err = space_populate(q, s, r, ACCESS_WRITE | ACCESS_POPULATE);
 	bool denied = false;
 
 	for (u64 va = r.start; err == -EACCES && va < r.end; va += PAGE_SIZE) {
@@ -104,13 +104,20 @@ int space_munlock(struct quire *q, struct space *s, u64 start, u64 size)
 	return change(q, s, start, size, false, false);
 }
 
-/* Resident: mapped, or unmapped but still in memory in the swap cache. */
-static unsigned char page_resident(struct quire *q, u64 e)
+/* Resident: mapped, or unmapped but still in memory: in the swap cache, in the area's object. */
+static unsigned char page_resident(struct quire *q, struct vma *v, u64 va, u64 e)
 {
 	struct folio *f;
 
 	if (pte_present(e))
 		return 1;
+	if (pte_none(e) && v->object) {
+		f = object_lookup(v->object, vma_index(v, va));
+		if (!f)
+			return 0;
+		folio_put(q, f);
+		return 1;
+	}
 	if (!pte_is_swap(e) || swp_type(e) != SWP_STORE)
 		return 0;
 	f = swap_lookup(q, swp_slot(e));
@@ -144,7 +151,8 @@ int space_mincore(struct quire *q, struct space *s, u64 start, u64 size, unsigne
 		qrcu_read_unlock();
 		/* The slot cannot be freed and reused for another page between the two looks
 		 * without the entry changing; a stale answer is what mincore promises anyway. */
-		vec[(va - r.start) >> PAGE_SHIFT] = page_resident(q, e);
+		vec[(va - r.start) >> PAGE_SHIFT] =
+			page_resident(q, vma_find(&s->fs.vmas, va), va, e);
 	}
 	space_read_unlock(&s->fs.vmas);
 	return err;

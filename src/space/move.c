@@ -86,14 +86,33 @@ static u32 install_moved(struct mover *m, u32 i, u32 n, u64 dst)
 	return max(run, 1u);
 }
 
-static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
+/* From both sides: of an object's area, some pages are found through the object, and some are
+ * copies. */
+static void hold_off_walks(struct mover *m, bool hold)
 {
 	struct anon_vma *av = aptr_read(&m->old->anon_vma);
-	struct tlb_range flush = { ~0ull, 0, FLUSH_NO_ACCESS, false, false };
-	bool lock_rmap = av && mech_on(m->q, MECH_REMAP_RMAP_LOCK);
+	struct object *o = m->old->object;
 
-	if (lock_rmap)
-		rwsem_write_lock(&av->root->rwsem);
+	if (!mech_on(m->q, MECH_REMAP_RMAP_LOCK))
+		return;
+	if (hold) {
+		if (o)
+			rwsem_write_lock(&o->mmap);
+		if (av)
+			rwsem_write_lock(&av->root->rwsem);
+		return;
+	}
+	if (av)
+		rwsem_write_unlock(&av->root->rwsem);
+	if (o)
+		rwsem_write_unlock(&o->mmap);
+}
+
+static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
+{
+	struct tlb_range flush = { ~0ull, 0, FLUSH_NO_ACCESS, false, false };
+
+	hold_off_walks(m, true);
 	if (!lock_both(m, src, dst))
 		goto out;
 	rmap_flush_batched(&m->s->fs.rs);
@@ -117,8 +136,7 @@ static void move_entries(struct mover *m, u64 src, u64 dst, u32 n)
 		i += install_moved(m, i, n - i, dst);
 	unlock_both(m);
 out:
-	if (lock_rmap)
-		rwsem_write_unlock(&av->root->rwsem);
+	hold_off_walks(m, false);
 }
 
 /* ---- bytes move ---- */

@@ -136,6 +136,8 @@ static int protect_area(struct quire *q, struct space *s, struct vma *v, struct 
 
 	if (old == prot)
 		return 0;
+	if ((was & VM_SHARED) && (prot & VM_WRITE) && (v->object->flags & OBJECT_READONLY))
+		return -EACCES;
 	vma_write_lock(v);
 	if (hides)
 		err = stop_reading(q, s, v, r);

@@ -75,7 +75,7 @@ static bool grow_in_place(struct remap *r, struct vma *v)
 	if (next && vma_start(next) < end)
 		return false;
 	if (m->ops->area_map(m, r->s->ms, more, prot,
-			     vma_first_frame(m, vma_flags(v), vma_index(v, was))))
+			     space_first_frame(m, vma_flags(v), v->object, vma_index(v, was))))
 		return false;
 	vma_write_lock(v);
 	if (vma_set_end(&r->s->fs.vmas, v, end)) {
@@ -110,12 +110,12 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 	u64 vf = vma_flags(old);
 	struct range to = mk_range(at, r->new_size);
 	u64 index = vma_home(old) ? at >> PAGE_SHIFT : vma_index(old, r->old);
-	int err =
-		m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf), vma_first_frame(m, vf, index));
+	int err = m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf),
+				   space_first_frame(m, vf, old->object, index));
 
 	if (err)
 		return err;
-	err = vma_add(&r->s->fs.vmas, to, vf | VM_MOVING, index, out);
+	err = vma_add_object(&r->s->fs.vmas, to, vf | VM_MOVING, index, old->object, out);
 	if (err) {
 		m->ops->area_unmap(m, r->s->ms, to, vma_prot_bits(vf));
 		return err;

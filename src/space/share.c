@@ -32,6 +32,9 @@
  * source's anon_vmas before. A walk that passed the new area's table too early finds the folio
  * still mapped, and keeps it.
  *
+ * An object's own pages are left to the child's faults, which find them where the parent's did: of
+ * a private area of an object only what was copied is inherited, and of a shared one no entry.
+ *
  * Nothing is charged but copies of pinned pages: a shared page stays charged as it was until its
  * last reference is gone, whoever drops it.
  */
@@ -180,6 +183,11 @@ static int copy_entries(struct sharer *k, u64 *va, u64 end)
 		} else if (pte_present(e)) {
 			struct folio *page = phys_record(k->q, entry_pfn(e));
 
+			if (!folio_is_anon(folio_head(page))) {
+				n++;
+				*va += PAGE_SIZE;
+				continue;
+			}
 			/* Of one folio. */
 			max = min(max, folio_nr(folio_head(page)) - (u32)(page - folio_head(page)));
 			nr = space_entries_run(k->src + n, entry_pfn(e), max);

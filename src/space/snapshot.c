@@ -26,7 +26,8 @@ static int check_range(struct snapshot *t, u32 *areas)
 
 		if (!v)
 			return -ENOMEM;
-		if (vma_home(v) || (vma_flags(v) & VM_FOREIGN))
+		/* Others may store to an object's pages, and nothing here would hear of it. */
+		if (vma_home(v) || v->object || (vma_flags(v) & VM_FOREIGN))
 			return -EINVAL;
 		va = vma_end(v);
 	}

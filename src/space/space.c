@@ -256,41 +256,64 @@ static int bar_foreign(struct quire *q, struct space *s, struct range r)
 	return err;
 }
 
-static int map_locked(struct quire *q, struct space *s, struct range r, u32 prot, u32 flags)
+static int map_foreign(struct quire *q, struct space *s, struct range r)
 {
 	struct machine *m = q->machine;
-	u64 vf = (prot & VM_PROT_MASK) | (flags & MAP_F_LOCKED ? VM_LOCKED : 0);
-	bool plain = (flags & MAP_F_PLAIN) && machine_has(m, CAP_HOME);
+	struct vma *v;
+	int err = bar_foreign(q, s, r);
+
+	if (err)
+		return err;
+	err = m->ops->area_map(m, s->ms, r, PROT_BITS_FOREIGN, 0);
+	if (!err) {
+		err = vma_add(&s->fs.vmas, r, VM_FOREIGN, r.start >> PAGE_SHIFT, &v);
+		if (err)
+			m->ops->area_unmap(m, s->ms, r, PROT_BITS_FOREIGN);
+	}
+	if (err && machine_has(q->machine, CAP_HOME))
+		phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
+	return err;
+}
+
+/* What a new area is to be. */
+struct mapping {
+	u32 prot;
+	u32 flags;
+	struct object *object; /* NULL: anonymous memory */
+	u64 pgoff;             /* of the object */
+};
+
+static int map_locked(struct quire *q, struct space *s, struct range r, const struct mapping *mp)
+{
+	struct machine *m = q->machine;
+	u64 vf = (mp->prot & VM_PROT_MASK) | (mp->flags & MAP_F_LOCKED ? VM_LOCKED : 0) |
+		 (mp->flags & MAP_F_SHARED ? VM_SHARED : 0);
+	u64 pgoff = mp->object ? mp->pgoff : r.start >> PAGE_SHIFT;
 	struct vma *v;
 	int err;
 
-	if (flags & MAP_F_FOREIGN) {
-		err = bar_foreign(q, s, r);
-		if (err)
-			return err;
-		err = m->ops->area_map(m, s->ms, r, PROT_BITS_FOREIGN, 0);
-		if (!err) {
-			err = vma_add(&s->fs.vmas, r, VM_FOREIGN, r.start >> PAGE_SHIFT, &v);
-			if (err)
-				m->ops->area_unmap(m, s->ms, r, PROT_BITS_FOREIGN);
-		}
-		if (err && machine_has(q->machine, CAP_HOME))
-			phys_unbar(q, r.start >> PAGE_SHIFT, range_size(r) >> PAGE_SHIFT);
-		return err;
-	}
-	vf |= plain ? VM_PLAIN : 0;
+	if (mp->flags & MAP_F_FOREIGN)
+		return map_foreign(q, s, r);
+	if ((mp->flags & MAP_F_PLAIN) && machine_has(m, CAP_HOME))
+		vf |= VM_PLAIN;
+	/* Where frames have places: those of its first area's addresses, so that this one is a
+	 * single mapping of the machine. */
+	if (mp->object && m->plain_base)
+		object_prefer_frames(mp->object, m->plain_base + (r.start >> PAGE_SHIFT) - pgoff);
 	err = m->ops->area_map(m, s->ms, r, vma_prot_bits(vf),
-			       vma_first_frame(m, vf, r.start >> PAGE_SHIFT));
+			       space_first_frame(m, vf, mp->object, pgoff));
 	if (err)
 		return err;
-	err = vma_add(&s->fs.vmas, r, vf, r.start >> PAGE_SHIFT, &v);
+	err = vma_add_object(&s->fs.vmas, r, vf, pgoff, mp->object, &v);
 	if (err)
 		m->ops->area_unmap(m, s->ms, r, vma_prot_bits(vf));
 	return err;
 }
 
-int space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags, u64 *out)
+static int map_area(struct quire *q, struct space *s, u64 hint, u64 size, const struct mapping *mp,
+		    u64 *out)
 {
+	u32 prot = mp->prot, flags = mp->flags;
 	u64 at;
 	int err;
 
@@ -305,18 +328,46 @@ int space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u3
 	space_write_lock(&s->fs.vmas);
 	err = choose_place(q, s, hint, size, flags, &at);
 	if (!err)
-		err = map_locked(q, s, mk_range(at, size), prot, flags);
+		err = map_locked(q, s, mk_range(at, size), mp);
 	space_write_unlock(&s->fs.vmas);
 	qrcu_poll(q);
 	if (err)
 		return err;
 	TRACE(q, EV_MAP, at, at + size, prot);
 	*out = at;
-	/* As with MAP_POPULATE: what cannot be brought in now is brought in later. */
+	/* As with MAP_POPULATE: what cannot be brought in now is brought in later, and what is
+	 * shared is not made dirty for it. */
 	if ((flags & (MAP_F_POPULATE | MAP_F_LOCKED)) && (prot & VM_PROT_MASK))
 		err = space_populate(q, s, mk_range(at, size),
-				     prot & VM_WRITE ? ACCESS_WRITE : ACCESS_READ);
+				     prot & VM_WRITE ? ACCESS_WRITE | ACCESS_POPULATE :
+						       ACCESS_READ);
 	return 0;
+}
+
+int space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags, u64 *out)
+{
+	struct mapping mp = { .prot = prot, .flags = flags };
+
+	return flags & MAP_F_SHARED ? -EINVAL : map_area(q, s, hint, size, &mp, out);
+}
+
+int space_map_object(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags,
+		     struct object *o, u64 offset, u64 *out)
+{
+	struct mapping mp = {
+		.prot = prot,
+		.flags = flags | MAP_F_PLAIN,
+		.object = o,
+		.pgoff = offset >> PAGE_SHIFT,
+	};
+
+	if (!IS_ALIGNED(offset, PAGE_SIZE) || (flags & MAP_F_FOREIGN))
+		return -EINVAL;
+	if (offset > OBJECT_SIZE_MAX || size > OBJECT_SIZE_MAX - offset)
+		return -EOVERFLOW;
+	if ((flags & MAP_F_SHARED) && (prot & PROT_BITS_WRITE) && (o->flags & OBJECT_READONLY))
+		return -EACCES;
+	return map_area(q, s, hint, size, &mp, out);
 }
 
 int space_populate(struct quire *q, struct space *s, struct range r, u32 access)
@@ -331,6 +382,8 @@ int space_populate(struct quire *q, struct space *s, struct range r, u32 access)
 		e = p ? pte_get(p) : 0;
 		qrcu_read_unlock();
 		if (entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e)))
+			continue;
+		if (entry_present(e) && (e & ENTRY_SHARED) && (access & ACCESS_POPULATE))
 			continue;
 		err = handle_fault(q, &s->fs, va, access | ACCESS_REMOTE);
 		if (err)

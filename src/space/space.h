@@ -28,7 +28,8 @@ enum map_flags {
 	MAP_F_FOREIGN = BIT(4), /* remember [start, end) as not managed */
 	MAP_F_NORESERVE = BIT(5),
 	MAP_F_DONTMERGE = BIT(6),
-	MAP_F_PLAIN = BIT(7), /* plain frames: can be shared with other addresses and spaces */
+	MAP_F_SHARED = BIT(8), /* space_map_object: stores are the object's */
+	MAP_F_PLAIN = BIT(7),  /* plain frames: can be shared with other addresses and spaces */
 };
 
 enum snapshot_flags {
@@ -86,6 +87,26 @@ struct range space_usable(struct space *s);
  * MAP_F_PLAIN on a machine that has home frames only. */
 int must_check space_map(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot, u32 flags,
 			 u64 *out);
+/*
+ * The pages of an object from byte `offset` on (a multiple of PAGE_SIZE). With MAP_F_SHARED stores
+ * are the object's, and everybody's who maps it; else they go to copies of the space's own. The
+ * area may reach beyond the object's end: accesses there trap with -ENXIO until the object grows.
+ * The area holds a reference of the object. As above; -EACCES: a shared writable area of an object
+ * that is read-only; -EOVERFLOW; -EOPNOTSUPP: the machine has no plain frames.
+ */
+int must_check space_map_object(struct quire *q, struct space *s, u64 hint, u64 size, u32 prot,
+				u32 flags, struct object *o, u64 offset, u64 *out);
+/* msync: what was stored in shared areas of [start, start + size) before the call is on the medium
+ * when SPACE_SYNC_WAIT returns 0. SPACE_SYNC_ASYNC has nothing to start (write-back knows what is
+ * dirty). -EINVAL; -EBUSY: SPACE_SYNC_INVALIDATE of a locked area; -ENOMEM: a hole (the rest is
+ * synced); -EIO and what else write-back gives. */
+int must_check space_sync(struct quire *q, struct space *s, u64 start, u64 size, u32 flags);
+#define SPACE_SYNC_ASYNC      1u /* the values of Linux's MS_* */
+#define SPACE_SYNC_INVALIDATE 2u
+#define SPACE_SYNC_WAIT       4u
+/* For object_upcalls (object.h). Zap the entries of pages [first, last] in all areas of the object,
+ * with even_cows private copies too. LOCKING: takes OBJECT_MMAP; may wait for folio locks. */
+void space_unmap_object(struct quire *q, struct object *o, u64 first, u64 last, bool even_cows);
 int must_check space_unmap(struct quire *q, struct space *s, u64 start, u64 size);
 int must_check space_protect(struct quire *q, struct space *s, u64 start, u64 size, u32 prot);
 int must_check space_advise(struct quire *q, struct space *s, u64 start, u64 size, int advice);

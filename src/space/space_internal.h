@@ -59,6 +59,16 @@ void space_share_end(struct sharer *k);
  * done. S write, of both spaces. */
 int must_check space_share_pages(struct sharer *k, struct range r);
 
+/* The frame that the first page of an area with these flags prefers, for area_map: the object's, if
+ * it has places for its pages. */
+static inline u64 space_first_frame(const struct machine *m, u64 flags, const struct object *o,
+				    u64 index)
+{
+	u64 frames = o ? a64_read(&o->frames) : 0;
+
+	return frames ? frames + index : vma_first_frame(m, flags, index);
+}
+
 /* Rounds size up to pages; false for an empty, wrapping or unaligned range. */
 bool space_range_ok(struct space *s, u64 start, u64 *size);
 

@@ -4,6 +4,9 @@
  * The order is gather.h's: entries are cleared and dirty bits carried to the folios under the entry
  * lock; the flush follows (under the lock where the machine needs it, else when the gather is
  * flushed); references are dropped after it.
+ *
+ * A dirty entry of an object's page counts as a mapping until it has been flushed, inside the same
+ * entry-lock section (delayed removal, Linux 5df397de; rmap.h, rmap_mkclean, has the picture).
  */
 #include "space/space_internal.h"
 
@@ -11,7 +14,9 @@ struct zap {
 	struct quire *q;
 	struct space *s;
 	struct gather *g;
-	bool home; /* vma_home */
+	bool home;        /* vma_home */
+	bool keep_copies; /* only objects' own pages go; what is anonymous stays */
+	bool full;        /* the gather is to be flushed before it gets more */
 	u64 pages;
 	u64 swaps;
 	struct folio *wait; /* a cached folio in the way, locked by somebody; with a reference */
@@ -21,12 +26,14 @@ struct zap {
 
 /* Present entries from p on that map consecutive pages of one folio: cleared, queued. Returns how
  * many. */
-static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool *full)
+static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 {
 	struct folio *page = phys_record(z->q, entry_pfn(first)), *f = folio_head(page);
 	u32 idx = (u32)(page - f), n = 0, room = min(max, folio_nr(f) - idx);
-	bool dirty = false;
+	bool dirty = false, anon = folio_is_anon(f), delay;
 
+	if (z->keep_copies && anon)
+		return 1;
 	while (n < room) {
 		u64 e = pte_get(p + n);
 
@@ -35,18 +42,25 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first, bool
 		dirty |= pte_dirty(pte_get_and_clear(p + n));
 		n++;
 	}
-	if (dirty && mech_on(z->q, MECH_DIRTY_TO_FOLIO))
-		folio_set(f, PG_DIRTY);
-	folio_remove_rmap_ptes(z->q, f, idx, n);
-	/* The rest of a large folio, or another space, may have it in areas that are not locked; if
-	 * it is in one, unmapping for reclaim finds out. */
-	if (unlikely(folio_test(f, PG_MLOCKED)) && (n < folio_nr(f) || folio_mapped(f))) {
+	if (dirty && mech_on(z->q, MECH_DIRTY_TO_FOLIO)) {
+		if (anon)
+			folio_set(f, PG_DIRTY);
+		else
+			object_mark_dirty(f);
+	}
+	delay = dirty && !anon && mech_on(z->q, MECH_DELAYED_RMAP);
+	if (!delay)
+		folio_remove_rmap_ptes(z->q, f, idx, n);
+	/* The rest of a large folio, or another space, may have it in areas that are not locked,
+	 * and an object's page lives on without entries; if it is in a locked area, unmapping for
+	 * reclaim finds out. */
+	if (unlikely(folio_test(f, PG_MLOCKED)) && (!anon || n < folio_nr(f) || folio_mapped(f))) {
 		a64_fetch_and(&f->flags, ~(PGF(MLOCKED) | PGF(UNEVICTABLE)));
 		if (lru_isolate(z->q, f))
 			lru_putback(z->q, f);
 	}
 	gather_note_range(z->g, va, (u64)n << PAGE_SHIFT);
-	*full = gather_folio_pages(z->g, page, n, false);
+	z->full = gather_folio_pages(z->g, page, n, delay);
 	z->pages += n;
 	return n;
 }
@@ -122,20 +136,18 @@ static u32 zap_swap(struct zap *z, pte_t *p, u32 max, u64 first)
 static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 end)
 {
 	u64 start = va;
-	bool full = false;
 
 	rmap_flush_batched(&z->s->fs.rs);
-	z->wait = NULL;
-	while (va < end && !full && !z->wait) {
+	while (va < end && !z->full && !z->wait) {
 		u32 max = (u32)((end - va) >> PAGE_SHIFT), n = 1;
 		u64 e = pte_get(p);
 
 		if (pte_present(e) && !pte_special(e)) {
-			n = zap_present(z, p, va, max, e, &full);
+			n = zap_present(z, p, va, max, e);
 		} else if (pte_special(e)) {
 			pte_get_and_clear(p);
 			gather_note_range(z->g, va, PAGE_SIZE);
-		} else if (pte_is_swap(e)) {
+		} else if (pte_is_swap(e) && !z->keep_copies) {
 			n = zap_swap(z, p, max, e);
 		}
 		va += (u64)n << PAGE_SHIFT;
@@ -147,31 +159,109 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 		gather_note_range(z->g, start, va - start);
 	gather_flush_before_unlock(z->g);
 	pt_pte_unlock(desc);
-	if (full)
-		gather_flush(z->g);
+	return va;
+}
+
+/* Until r is done, the gather is full, or a folio is to be waited for. Returns the address reached.
+ * LOCKING: the area stands still. */
+static u64 zap_range(struct zap *z, struct range r)
+{
+	struct rmap_space *rs = &z->s->fs.rs;
+	u64 va = r.start;
+
+	z->pages = z->swaps = 0;
+	while (va < r.end && !z->full && !z->wait) {
+		u64 end = min(ALIGN_DOWN(va, PMD_SIZE) + PMD_SIZE, r.end);
+		struct ptdesc *desc;
+		pte_t *p = pt_pte_lock(&rs->pgt, va, &desc);
+
+		va = p ? zap_table(z, p, desc, va, end) : end;
+	}
+	a64_sub(&rs->rss_pages, z->pages);
+	a64_sub(&rs->swap_entries, z->swaps);
+	TRACE(z->q, EV_ZAP, r.start, va, z->pages);
+	return va;
+}
+
+/* What stopped zap_range. LOCKING: no lock above FOLIO. */
+static void zap_resume(struct zap *z)
+{
 	if (z->wait) {
 		folio_lock(z->wait);
 		folio_unlock(z->wait);
 		folio_put(z->q, z->wait);
 	}
-	return va;
+	z->wait = NULL;
+	z->full = false;
 }
 
 void space_zap(struct quire *q, struct space *s, struct gather *g, struct vma *v, struct range r)
 {
 	struct zap z = { .q = q, .s = s, .g = g, .home = vma_home(v) };
-	u64 va = r.start;
 
-	while (va < r.end) {
-		u64 end = min(ALIGN_DOWN(va, PMD_SIZE) + PMD_SIZE, r.end);
-		struct ptdesc *desc;
-		pte_t *p = pt_pte_lock(&s->fs.rs.pgt, va, &desc);
-
-		va = p ? zap_table(&z, p, desc, va, end) : end;
+	while (r.start < r.end) {
+		r.start = zap_range(&z, r);
+		if (z.full)
+			gather_flush(g);
+		zap_resume(&z);
 	}
-	a64_sub(&s->fs.rs.rss_pages, z.pages);
-	a64_sub(&s->fs.rs.swap_entries, z.swaps);
-	TRACE(q, EV_ZAP, r.start, r.end, z.pages);
+}
+
+/* ---- all mappings of a range of an object ---- */
+
+/* The part of v that shows pages [first, last]. LOCKING: the object's mmap lock. */
+static struct range part_of(struct vma *v, u64 first, u64 last)
+{
+	struct itree_node *n = &v->in_object;
+
+	return (struct range){ vma_index_va(v, max(first, n->start)),
+			       vma_index_va(v, min(last, n->last)) + PAGE_SIZE };
+}
+
+/*
+ * One walk over the areas, until all of it is done (true) or something is to be done without the
+ * lock. An area and its space live while the area is in the tree, so what is left of a space is
+ * invalidated before the lock is dropped.
+ */
+static bool unmap_walk(struct zap *z, struct object *o, u64 first, u64 last)
+{
+	bool done = true;
+
+	rwsem_read_lock(&o->mmap);
+	for (struct itree_node *it = itree_first(&o->areas, first, last); it && done;
+	     it = itree_next(&o->areas, it, first, last)) {
+		struct vma *v = container_of(it, struct vma, in_object);
+		struct range r = part_of(v, first, last);
+
+		z->s = v->space;
+		z->home = vma_home(v);
+		gather_enter(z->g, &z->s->fs.rs);
+		done = zap_range(z, r) == r.end && !z->full && !z->wait;
+		gather_leave(z->g);
+	}
+	rwsem_read_unlock(&o->mmap);
+	return done;
+}
+
+/*
+ * Why one pass is enough: new entries of the object's pages need `invalidate`, which the caller
+ * holds for writing; copies that replace an entry are met as one or the other; and a child that is
+ * forked meanwhile inherits copies either before its parent's are zapped, and comes behind the
+ * parent in the tree (areas of equal start are in the order in which they were attached), or not at
+ * all.
+ */
+void space_unmap_object(struct quire *q, struct object *o, u64 first, u64 last, bool even_cows)
+{
+	struct gather g;
+	struct zap z = { .q = q, .g = &g, .keep_copies = !even_cows };
+	bool done;
+
+	do {
+		gather_begin(q, &g, NULL, false);
+		done = unmap_walk(&z, o, first, last);
+		gather_end(&g);
+		zap_resume(&z);
+	} while (!done);
 }
 
 static void table_sink(void *ctx, struct ptdesc *desc)

@@ -31,7 +31,7 @@ void vma_set_bounds_prepared(struct vmas_of *s, struct vma *v, u64 start, u64 en
 
 bool vma_joins(const struct vma *a, const struct vma *b, u64 a_flags, u64 b_flags)
 {
-	return vma_end(a) == vma_start(b) && a_flags == b_flags &&
+	return vma_end(a) == vma_start(b) && a_flags == b_flags && a->object == b->object &&
 	       a->pgoff + vma_pages(a) == b->pgoff;
 }
 
@@ -114,7 +114,7 @@ int vma_split(struct vmas_of *s, u64 va)
 	if (rangemap_reserve(&s->map, 2))
 		return -ENOMEM;
 	r = (struct range){ va, vma_end(v) };
-	new = vma_alloc(s, r, vma_flags(v), vma_index(v, va));
+	new = vma_alloc(s, r, vma_flags(v), vma_index(v, va), v->object);
 	if (!new)
 		return -ENOMEM;
 	vma_write_lock(v);
@@ -123,6 +123,7 @@ int vma_split(struct vmas_of *s, u64 va)
 		return -ENOMEM;
 	}
 	copy_hints(new, v);
+	vma_attach(s, new);
 	vma_set_bounds_prepared(s, v, vma_start(v), va);
 	BUG_ON(rangemap_insert(&s->map, r.start, r.end, new));
 	return 0;

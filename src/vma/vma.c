@@ -22,6 +22,7 @@ static const struct vma_ops no_ops = {
 	.fork = no_clone,
 	.unlink = no_op,
 	.relink = no_op,
+	.attach = no_op,
 	.forget = no_op,
 	.can_merge = can_always_merge,
 };
@@ -228,7 +229,8 @@ void vmas_account(struct vmas_of *s, u64 flags, s64 pages)
 		s->locked_pages += (u64)pages;
 }
 
-struct vma *vma_alloc(struct vmas_of *s, struct range r, u64 flags, u64 pgoff)
+struct vma *vma_alloc(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
+		      struct object *object)
 {
 	struct vma *v = cache_zalloc(s->q->vmas->cache);
 
@@ -239,6 +241,7 @@ struct vma *vma_alloc(struct vmas_of *s, struct range r, u64 flags, u64 pgoff)
 	a64_init(&v->end, r.end);
 	a64_init(&v->flags, flags);
 	v->pgoff = pgoff;
+	v->object = object;
 	list_init(&v->anon_chain);
 	v->set = s;
 	v->space = s->space;
@@ -255,6 +258,12 @@ void vma_free_unseen(struct vmas_of *s, struct vma *v)
 static void vma_free_rcu(struct quire *q, struct rcu_head *head)
 {
 	cache_free(q->vmas->cache, container_of(head, struct vma, rcu));
+}
+
+void vma_attach(struct vmas_of *s, struct vma *v)
+{
+	if (v->object)
+		vma_ops_of(s)->attach(s->q, v);
 }
 
 void vma_dispose(struct vmas_of *s, struct vma *v)
@@ -284,20 +293,21 @@ static bool range_is_usable(const struct vmas_of *s, struct range r)
 	       r.start >= s->usable.start && r.end <= s->usable.end;
 }
 
-static int insert_new(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct vma *src,
-		      struct vma **out)
+static int insert_new(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
+		      struct object *object, struct vma *src, struct vma **out)
 {
 	struct vma *v;
 
 	if (rangemap_reserve(&s->map, 1))
 		return -ENOMEM;
-	v = vma_alloc(s, r, flags, pgoff);
+	v = vma_alloc(s, r, flags, pgoff, object);
 	if (!v)
 		return -ENOMEM;
 	if (src && aptr_read(&src->anon_vma) && vma_ops_of(s)->clone(s->q, v, src)) {
 		vma_free_unseen(s, v);
 		return -ENOMEM;
 	}
+	vma_attach(s, v);
 	BUG_ON(rangemap_insert(&s->map, r.start, r.end, v));
 	vmas_account(s, flags, (s64)vma_pages(v));
 	*out = v;
@@ -318,9 +328,15 @@ static bool may_absorb(struct vmas_of *s, struct vma *v, struct vma *sketch)
 
 int vma_add(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct vma **out)
 {
+	return vma_add_object(s, r, flags, pgoff, NULL, out);
+}
+
+int vma_add_object(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct object *object,
+		   struct vma **out)
+{
 	struct vma *prev = vma_find_prev(s, r.start);
 	struct vma *next = vma_find_first(s, r.start);
-	struct vma sketch = { .pgoff = pgoff, .set = s, .space = s->space };
+	struct vma sketch = { .pgoff = pgoff, .set = s, .space = s->space, .object = object };
 
 	BUG_ON(!range_is_usable(s, r));
 	BUG_ON(next && vma_start(next) < r.end);
@@ -342,7 +358,7 @@ int vma_add(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct vma 
 		vma_set_bounds_prepared(s, next, r.start, vma_end(next));
 		*out = next;
 	} else {
-		return insert_new(s, r, flags, pgoff, NULL, out);
+		return insert_new(s, r, flags, pgoff, object, NULL, out);
 	}
 	vmas_account(s, flags, (s64)(range_size(r) >> PAGE_SHIFT));
 	return 0;
@@ -356,7 +372,7 @@ int vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struc
 
 	BUG_ON(!range_is_usable(s, r));
 	BUG_ON(next && vma_start(next) < r.end);
-	err = insert_new(s, r, flags, pgoff, src, &v);
+	err = insert_new(s, r, flags, pgoff, src->object, src, &v);
 	if (!err)
 		*out = vma_merge_around(s, v);
 	return err;
@@ -372,7 +388,7 @@ int vma_add_forked(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, stru
 	BUG_ON(next && vma_start(next) < r.end);
 	if (rangemap_reserve(&s->map, 1))
 		return -ENOMEM;
-	v = vma_alloc(s, r, flags, pgoff);
+	v = vma_alloc(s, r, flags, pgoff, src->object);
 	if (!v)
 		return -ENOMEM;
 	err = vma_ops_of(s)->fork(s->q, v, src);
@@ -380,6 +396,7 @@ int vma_add_forked(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, stru
 		vma_free_unseen(s, v);
 		return err;
 	}
+	vma_attach(s, v);
 	BUG_ON(rangemap_insert(&s->map, r.start, r.end, v));
 	vmas_account(s, flags, (s64)vma_pages(v));
 	*out = v;

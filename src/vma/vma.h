@@ -9,6 +9,12 @@
  * it is an opaque pointer, and splits, merges and changes of bounds are told to rmap through
  * vma_ops (declared here, registered there).
  *
+ * An area of an object (a file, or memory that several spaces share) shows the object's pages from
+ * page pgoff on. It holds a reference of the object and is in its interval tree from before it is
+ * in the map until after it has left it; it merges only with areas of the same object.
+ * VM_SHARED: stores go to the object's pages. Without it they go to anonymous copies, for which the
+ * area has an anon_vma too; a copy's index is that of the object's page which it hides.
+ *
  * The ordering that matters, for reverse-map walks: an area that takes over pages of another one
  * is in the interval trees with its new bounds before the other one leaves them. A walk may find
  * a page through both, never through none.
@@ -35,8 +41,11 @@
 
 #include "base/quire.h"
 #include "base/rangemap.h"
+#include "base/rbtree.h"
 #include "base/list.h"
 #include "machine/machine.h"
+
+struct object;
 
 enum vma_flag {
 	VM_READ = BIT(0),
@@ -55,6 +64,7 @@ enum vma_flag {
 				 remembered */
 	VM_ACCOUNT = BIT(13),
 	VM_MERGEABLE = BIT(14),
+	VM_SHARED = BIT(18),     /* of an object's area: stores are the object's */
 	VM_UNREADABLE = BIT(16), /* on its way to be, during mprotect: eviction leaves it alone */
 	VM_PLAIN = BIT(17), /* plain frames, on a machine that has home frames too (vma_home) */
 };
@@ -62,10 +72,12 @@ enum vma_flag {
 
 struct vma {
 	struct vmalock lock;
-	a64_t start;            /* (S); atomics because the VMA-lock reader rechecks them */
-	a64_t end;              /* (S) */
-	a64_t flags;            /* (S) enum vma_flag */
-	u64 pgoff;              /* (S) page index of start */
+	a64_t start;                 /* (S); atomics because the VMA-lock reader rechecks them */
+	a64_t end;                   /* (S) */
+	a64_t flags;                 /* (S) enum vma_flag */
+	u64 pgoff;                   /* (S) page index of start */
+	struct object *object;       /* (C) with a reference; NULL: anonymous memory */
+	struct itree_node in_object; /* (OBJECT_MMAP) [pgoff, last pgoff] */
 	aptr_t anon_vma;        /* set once under anon_vma prepare; cleared never while mapped */
 	struct list anon_chain; /* (S, ANON_VMA) */
 	struct vmas_of *set;    /* (C) */
@@ -149,6 +161,9 @@ struct vma_ops {
 	/* ... and have changed: put it back. Between the two the anon_vma root is write-locked by
 	 * the folder, and nothing but v's bounds is touched; never two areas at a time. */
 	void (*relink)(struct quire *q, struct vma *v);
+	/* The new area v, whose bounds are set, is about to show pages of v->object: takes a
+	 * reference, and into the interval tree. Only for areas with an object. */
+	void (*attach)(struct quire *q, struct vma *v);
 	/* v ceases to exist. */
 	void (*forget)(struct quire *q, struct vma *v);
 	/* May a and b share one area (a below b)? One of them may be a sketch of an area that
@@ -196,6 +211,9 @@ int must_check vma_reserve(struct vmas_of *s, u32 changes);
 /* New area [r) with flags; merged with neighbours where possible; *out covers r. The range must be
  * free (BUG). 0 or -ENOMEM (nothing changed). */
 int must_check vma_add(struct vmas_of *s, struct range r, u64 flags, u64 pgoff, struct vma **out);
+/* The same for an area of object, of which page pgoff is the first; NULL: anonymous memory. */
+int must_check vma_add_object(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
+			      struct object *object, struct vma **out);
 /* The same for a range to which pages of src will be moved: it gets src's anon_vma, and merges only
  * where that allows it. pgoff is src's at the first page, so src itself stays. */
 int must_check vma_add_moved(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,

@@ -25,7 +25,10 @@ static inline u64 vma_pages(const struct vma *v)
 }
 
 /* A new area, write-locked, in no map and no tree. NULL: -ENOMEM. */
-struct vma *must_check vma_alloc(struct vmas_of *s, struct range r, u64 flags, u64 pgoff);
+struct vma *must_check vma_alloc(struct vmas_of *s, struct range r, u64 flags, u64 pgoff,
+				 struct object *object);
+/* It is about to be seen: into its object's tree, if it has one. Nothing fails after this. */
+void vma_attach(struct vmas_of *s, struct vma *v);
 /* One that nobody has seen. */
 void vma_free_unseen(struct vmas_of *s, struct vma *v);
 /* rmap forgets it, it is detached, and freed after a grace period. It is out of the map. */
