@@ -199,6 +199,49 @@ static void test_swap_shared(struct env *e, u64 va, bool large)
 }
 FOR_PLAIN(test_swap_shared)
 
+/* Large folios that two spaces map in part cannot be split: they go out as a whole, without the
+ * pages that nobody maps, which cost neither a write nor, in the end, a slot. */
+static void test_partial(struct env *e, u64 va, bool large)
+{
+	u64 kept = 0, out;
+	struct env c;
+
+	(void)large;
+	env_write(e, va, PAGES, 1);
+	c = fork_env(e);
+	for (u64 i = 0; i < PAGES; i++) {
+		bool both = i % 3 == 1;
+
+		kept += !both;
+		if (i % 3 == 2 || both)
+			assert_int_equal(
+				space_advise(e->q, e->s, va + PG(i), PAGE_SIZE, ADVISE_DONTNEED),
+				0);
+		if (i % 3 == 0 && i % 2)
+			assert_int_equal(
+				space_advise(c.q, c.s, va + PG(i), PAGE_SIZE, ADVISE_DONTNEED), 0);
+		if (both)
+			assert_int_equal(
+				space_advise(c.q, c.s, va + PG(i), PAGE_SIZE, ADVISE_DONTNEED), 0);
+	}
+	env_check(e);
+	out = stat_read(e->q, STAT_SWAP_OUT_PAGES);
+	env_pageout(e, va, PAGES);
+	env_pageout(&c, va, PAGES);
+	env_check(e);
+	assert_int_equal(usage(e), 0);
+	assert_int_equal(stat_read(e->q, STAT_SWAP_OUT_PAGES), out + kept);
+	assert_int_equal(swap_used_slots(e->q), kept);
+	for (u64 i = 0; i < PAGES; i++) {
+		if (i % 3 == 0)
+			env_expect(e, va + PG(i), 1, 1, i);
+		if (i % 3 == 2 || (i % 3 == 0 && i % 2 == 0))
+			env_expect(&c, va + PG(i), 1, 1, i);
+	}
+	exit_env(&c);
+}
+FOR_PLAIN(test_partial)
+
 /* A pinned page stays the parent's; the child has a copy of it, and of it alone where it is a folio
  * of its own. */
 static void test_pinned(struct env *e, u64 va, bool large)
@@ -528,13 +571,14 @@ static void test_home(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_share_all),   cmocka_unit_test(test_orphan_all),
-		cmocka_unit_test(test_swapped_all), cmocka_unit_test(test_swap_shared_all),
-		cmocka_unit_test(test_pinned_all),  cmocka_unit_test(test_unshare_all),
-		cmocka_unit_test(test_areas_all),   cmocka_unit_test(test_free_shared_all),
-		cmocka_unit_test(test_remap_all),   cmocka_unit_test(test_line_all),
-		cmocka_unit_test(test_fail_all),    cmocka_unit_test(test_limit),
-		cmocka_unit_test(test_home),        cmocka_unit_test(test_pin_fast_all),
+		cmocka_unit_test(test_share_all),       cmocka_unit_test(test_orphan_all),
+		cmocka_unit_test(test_swapped_all),     cmocka_unit_test(test_swap_shared_all),
+		cmocka_unit_test(test_partial_all),     cmocka_unit_test(test_pinned_all),
+		cmocka_unit_test(test_unshare_all),     cmocka_unit_test(test_areas_all),
+		cmocka_unit_test(test_free_shared_all), cmocka_unit_test(test_remap_all),
+		cmocka_unit_test(test_line_all),        cmocka_unit_test(test_fail_all),
+		cmocka_unit_test(test_limit),           cmocka_unit_test(test_home),
+		cmocka_unit_test(test_pin_fast_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -348,23 +348,22 @@ static void forked(u32 kind)
 FOR_EACH_KIND(forked)
 
 /* One space's refusal while the other's entry has gone already: the page serves both. */
-static void refused_once(u32 kind)
+static void refuse_one_of_two(u32 kind, bool large)
 {
 	struct tags t;
 	struct env e, c;
 	u64 va;
 
-	if (kind & 1)
-		return;
 	tags_open(&t, &e, kind, 0);
 	va = env_map(&e, 6, RW, 0);
-	assert_int_equal(space_advise(e.q, e.s, va, PG(6), ADVISE_RANDOM), 0);
+	if (!large)
+		assert_int_equal(space_advise(e.q, e.s, va, PG(6), ADVISE_RANDOM), 0);
 	store_all(&t, &e, va, 6, 1);
 	c = e;
 	assert_int_equal(space_fork(e.q, e.s, &c.s), 0);
 	for (u32 round = 0; round < 2; round++) {
 		t.space = round ? c.s : e.s;
-		t.refuse_every = 1;
+		t.refuse_every = large ? 3 : 1;
 		t.refuse_base = va;
 		env_pageout(&e, va, 6);
 		env_check(&e);
@@ -377,6 +376,14 @@ static void refused_once(u32 kind)
 	load_all(&t, &c, va, 6, 2, 0);
 	space_destroy(e.q, c.s);
 	tags_close(&t);
+}
+static void refused_once(u32 kind)
+{
+	if (kind & 1)
+		return;
+	refuse_one_of_two(kind, false);
+	/* A folio of both cannot be split: some of its pages go and come back. */
+	refuse_one_of_two(kind, true);
 }
 FOR_EACH_KIND(refused_once)
 
