@@ -65,6 +65,15 @@ enum quire_pin_flags {
 /* A page held by quire_pin_fast. */
 typedef struct quire_page *quire_page_t;
 
+/* A file, or memory by itself, that spaces can map; see quire_object_open. */
+typedef struct quire_object quire_object_t;
+
+enum quire_object_flags {
+	QUIRE_OBJECT_CREATE = 1,   /* create the file if it is not there */
+	QUIRE_OBJECT_TRUNCATE = 2, /* empty it */
+	QUIRE_OBJECT_READONLY = 4  /* neither written nor mapped for shared writing */
+};
+
 /* A page on its way to a store or back: what quire_swap_hooks are told. */
 struct quire_swapped_page {
 	quire_space_t *space; /* NULL while the space is being destroyed */
@@ -367,6 +376,124 @@ void *quire_page_data(quire_t *q, quire_page_t page);
  * @n: how many.
  */
 void quire_unpin_pages(quire_t *q, quire_page_t *pages, size_t n);
+
+/**
+ * quire_object_open - open a file as an object whose pages the instance manages.
+ * @q: the instance.
+ * @path: a regular file.
+ * @flags: enum quire_object_flags bits.
+ * @out: receives the object.
+ *
+ * Pages are brought in when they are read or touched in a mapping, count towards the instance's
+ * memory while they are there, and go when memory is needed; dirty ones are written to the file
+ * before they go, by quire_object_sync, in the background some seconds after they became dirty if
+ * the instance was opened with `background`, and at the latest when the object ends. All calls and
+ * all mappings of one object see the same bytes. Others should leave the file alone meanwhile:
+ * open a file once and share the object. After fork(2) an object is the parent's alone; the child's
+ * calls on it return -EBADF.
+ *
+ * Returns 0; -EINVAL: bad arguments, or not a regular file; -EOPNOTSUPP: this system has no memory
+ * that objects can use; -EFBIG; -ENOMEM; or the error of opening the file.
+ */
+int quire_object_open(quire_t *q, const char *path, int flags, quire_object_t **out);
+
+/**
+ * quire_object_create - create an object of zeroes that is backed by no file.
+ * @q: the instance.
+ * @size: bytes.
+ * @out: receives the object.
+ *
+ * Its pages are paged to the instance's stores like private memory. It lives as long as its handle
+ * or a mapping of it.
+ *
+ * Returns 0; -EINVAL; -EOPNOTSUPP: as above; -ENOMEM.
+ */
+int quire_object_create(quire_t *q, uint64_t size, quire_object_t **out);
+
+/**
+ * quire_object_close - give the handle back; mappings keep the object alive.
+ * @o: the object.
+ *
+ * What is dirty is still written, but not waited for: call quire_object_sync first to know that it
+ * is safe.
+ *
+ * Returns 0, or an error of earlier writing that no quire_object_sync by this handle has returned.
+ * The handle is gone in both cases.
+ */
+int quire_object_close(quire_object_t *o);
+
+/**
+ * quire_object_size - the size of an object.
+ * @o: the object.
+ *
+ * Returns its size in bytes.
+ */
+uint64_t quire_object_size(quire_object_t *o);
+
+/**
+ * quire_object_truncate - change the size of an object; like ftruncate(2).
+ * @o: the object.
+ * @size: the new size in bytes. What it gains reads as zero.
+ *
+ * When it returns, mappings of pages beyond the new size trap (SIGBUS), private copies of them too.
+ * A page that is pinned stays with its pin, and is no longer the object's.
+ *
+ * Returns 0; -EACCES: read-only; -EFBIG; -ENOMEM; -EBADF; or what the file system gave. Nothing has
+ * changed then.
+ */
+int quire_object_truncate(quire_object_t *o, uint64_t size);
+
+/**
+ * quire_object_punch - make a range read as zero; like fallocate(2) with FALLOC_FL_PUNCH_HOLE.
+ * @o: the object.
+ * @offset: start in bytes.
+ * @size: bytes; what lies beyond the object's size is ignored.
+ *
+ * Private copies that mappings have made of the range stay.
+ *
+ * Returns 0; -EACCES; -ENOMEM; -EIO: part of a page at the edge could not be read; -EBADF; or what
+ * the file system gave.
+ */
+int quire_object_punch(quire_object_t *o, uint64_t offset, uint64_t size);
+
+/**
+ * quire_object_sync - make what was written durable; like fsync(2).
+ * @o: the object.
+ * @offset: start in bytes.
+ * @size: bytes; 0: to the end.
+ *
+ * All bytes of the range that were written before the call, by calls or through mappings, are in
+ * the file, and the file on its disk, when it returns 0. An error of writing since the last call by
+ * this handle is returned once, whoever met it; the pages are still dirty then and are tried again.
+ * For an object without a file it does nothing.
+ *
+ * Returns 0; -EIO, -ENOSPC, or what else the file system gave; -EBADF.
+ */
+int quire_object_sync(quire_object_t *o, uint64_t offset, uint64_t size);
+
+/**
+ * quire_object_read - read from an object; like pread(2).
+ * @o: the object.
+ * @offset: start in bytes.
+ * @buf: receives the bytes; may be managed memory, a mapping of the object too.
+ * @size: bytes wanted.
+ *
+ * Returns the bytes read, fewer at the end of the object or before a page that cannot be read; or
+ * -EIO, -ENOMEM, -EBADF if the first cannot be had.
+ */
+int64_t quire_object_read(quire_object_t *o, uint64_t offset, void *buf, size_t size);
+
+/**
+ * quire_object_write - write to an object; like pwrite(2).
+ * @o: the object.
+ * @offset: start in bytes; writing beyond the end makes it longer.
+ * @buf: the bytes; may be managed memory, a mapping of the object too.
+ * @size: bytes.
+ *
+ * Returns the bytes written, fewer when memory runs out; or -EACCES: read-only, -EFBIG, -EIO,
+ * -ENOMEM, -EBADF if none.
+ */
+int64_t quire_object_write(quire_object_t *o, uint64_t offset, const void *buf, size_t size);
 
 /**
  * quire_swap_hooks - have metadata saved and restored with each page that is swapped.

@@ -22,7 +22,9 @@ int api_instance_create(struct machine *m, const struct core_config *cc, bool si
 		return -ENOMEM;
 	}
 	a->q = q;
+	a->background = cc->background;
 	mutex_init(&a->lock, LOCK_SPACES);
+	list_init(&a->objects);
 	if (sigbus) {
 		err = api_sigbus_add(a);
 		if (err) {
@@ -44,6 +46,7 @@ void api_instance_destroy(struct api_instance *a)
 	for (u32 i = 0; i < API_MAX_SPACES; i++)
 		if (aptr_read(&a->space[i]))
 			api_space_destroy(aptr_read(&a->space[i]));
+	api_objects_close(a);
 	if (a->handles_sigbus)
 		api_sigbus_remove(a);
 	arena_free(q->arena, a, sizeof(*a));
@@ -223,5 +226,6 @@ int api_forked_child(struct api_instance *a)
 			(void)!space_munlock(q, as->s, r.start, range_size(r));
 		err = fork_areas(q, as->s);
 	}
+	objects_forked_child(q);
 	return err;
 }

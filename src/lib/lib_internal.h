@@ -14,6 +14,7 @@
 
 #include "api/core.h"
 #include "machine/host/host.h"
+#include "object/object.h"
 #include "space/space.h"
 
 #define API_MAX_SPACES 64
@@ -25,11 +26,21 @@ struct api_space {
 	struct space *s;
 };
 
+struct api_object {
+	struct api_instance *a;
+	struct object *o;    /* (C) */
+	a32_t since;         /* (A) the errors that this handle has reported (object_sync) */
+	struct object_ra ra; /* of quire_object_read */
+	struct list link;    /* (lock) */
+};
+
 struct api_instance {
 	struct quire *q;
+	struct list objects;           /* (lock) by ->link; open handles */
 	struct mutex lock;
 	aptr_t space[API_MAX_SPACES];  /* (lock) to change; struct api_space */
 	bool handles_sigbus;           /* (C) */
+	bool background;               /* (C) threads of its own are wanted */
 	struct quire_swap_hooks hooks; /* (C) once there is a space */
 	void *hooks_ctx;               /* (C) */
 };
@@ -52,6 +63,8 @@ int must_check api_space_create(struct api_instance *a, struct api_space *parent
 				struct api_space **out);
 void api_space_destroy(struct api_space *as);
 u32 api_map_flags(int flags);
+/* The handles that are left, when the instance goes. */
+void api_objects_close(struct api_instance *a);
 
 /* Resolve an access; -ENOENT: no space of this instance. Safe in a signal handler. */
 int must_check api_trap(struct api_instance *a, u64 va, bool write);

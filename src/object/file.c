@@ -127,7 +127,7 @@ static void file_release(struct object *o)
 	struct file *file = file_of(o);
 
 	/* Pages that were never written to leave the file too short (file.h). */
-	if (!(o->flags & OBJECT_READONLY) && a64_read(&file->size) < object_size(o))
+	if (!(o->flags & (OBJECT_READONLY | OBJECT_GONE)) && a64_read(&file->size) < object_size(o))
 		(void)!file_resize(o, object_size(o));
 	m->ops->file_close(m, file->handle);
 	arena_free(o->q->arena, file, sizeof(*file));

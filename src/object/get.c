@@ -274,9 +274,12 @@ int object_get_folio(struct object *o, u64 index, u32 flags, struct object_ra *r
 {
 	int err;
 
+	*out = NULL;
 	lock_assert_held(&o->invalidate);
 	if (major)
 		*major = false;
+	if (unlikely(o->flags & OBJECT_GONE))
+		return -EBADF;
 	for (;;) {
 		/* The size cannot change here: a page that is beyond it stays away. */
 		if (!(flags & OBJECT_GET_BEYOND) && index >= object_nr_indices(o))

@@ -108,7 +108,7 @@ void object_put(struct object *o)
 	BUG_ON(!itree_empty(&o->areas));
 	/* Nobody is left to tell: an error is counted, and the pages are lost as their user, who
 	 * did not sync, must expect. */
-	if (!object_is_anon(o) && !(o->flags & OBJECT_READONLY))
+	if (!object_is_anon(o) && !(o->flags & (OBJECT_READONLY | OBJECT_GONE)))
 		(void)!object_writeback(o, 0, OBJECT_INDEX_MAX, OBJECT_WB_SYNC);
 	object_empty(o);
 	if (o->ops->release)

@@ -80,6 +80,7 @@
 enum object_flag {
 	OBJECT_ANON = BIT(0),     /* no medium: never written back, only paged out and in */
 	OBJECT_READONLY = BIT(1), /* no writes, no shared writable areas */
+	OBJECT_GONE = BIT(2),     /* after a fork, in the child: it is the parent's (-EBADF) */
 };
 
 enum object_mark { OBJECT_DIRTY, OBJECT_WRITEBACK };
@@ -140,13 +141,13 @@ struct object {
 	struct quire *q;              /* (C) */
 	const struct object_ops *ops; /* (C) */
 	void *data;                   /* (C) the operations' own */
-	u32 flags;                    /* (C) enum object_flag */
-	unsigned cgroup;              /* (C) who pays for its pages */
-	unsigned node;                /* (C) where its frames come from */
-	a64_t frames;                 /* (A) the frame that page 0 prefers, set once; 0: any */
-	a32_t ref;                    /* (A) handles, areas, whoever uses it */
-	a64_t size;                   /* (I) bytes */
-	a32_t error;                  /* (A) of write-back: a sequence, see error.c */
+	u32 flags;       /* (C) enum object_flag (GONE: set while there is one thread) */
+	unsigned cgroup; /* (C) who pays for its pages */
+	unsigned node;   /* (C) where its frames come from */
+	a64_t frames;    /* (A) the frame that page 0 prefers, set once; 0: any */
+	a32_t ref;       /* (A) handles, areas, whoever uses it */
+	a64_t size;      /* (I) bytes */
+	a32_t error;     /* (A) of write-back: a sequence, see error.c */
 	struct rwsem invalidate;
 	struct rwsem mmap;
 	struct itree areas; /* (M) nodes lie in areas; [pgoff, last pgoff] */
@@ -182,7 +183,8 @@ u64 objects_check(struct quire *q);
  */
 int must_check objects_start_writer(struct quire *q, u32 age_ms, u64 dirty_limit);
 void objects_stop_writer(struct quire *q);
-/* After fork in the child: the thread does not exist there. */
+/* After fork in the child, which has unmapped all areas: neither the writer nor the frames exist
+ * there. Every object loses its pages, and is gone. */
 void objects_forked_child(struct quire *q);
 
 /* ---- objects ---- */
@@ -280,6 +282,8 @@ enum object_wb {
 int must_check object_writeback(struct object *o, u64 first, u64 last, enum object_wb mode);
 /* A syncer's view of earlier errors: starts with the present one seen, if anybody has. */
 u32 object_error_sample(struct object *o);
+/* An error since *since, which moves on; 0: none. */
+int object_error_check(struct object *o, u32 *since);
 /* Write back [first, last], wait, and make it durable. *since (object_error_sample; may be NULL):
  * an error of write-back since then, by whomever, is reported too, and only once. LOCKING: nothing
  * from OBJECT_INVALIDATE on. */

@@ -84,8 +84,6 @@ void dirty_cancel(struct object *o, struct folio *f);
 
 /* ---- error.c ---- */
 void object_error_set(struct object *o, int err);
-/* 0 or an error since *since, which moves on. */
-int object_error_check(struct object *o, u32 *since);
 
 /* ---- truncate.c ---- */
 /* Everything goes: the object has no reader any more. */

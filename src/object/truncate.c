@@ -159,6 +159,8 @@ int object_truncate(struct object *o, u64 size)
 	u64 old;
 	int err = 0;
 
+	if (o->flags & OBJECT_GONE)
+		return -EBADF;
 	if (o->flags & OBJECT_READONLY)
 		return -EACCES;
 	if (size > OBJECT_SIZE_MAX)
@@ -207,6 +209,8 @@ int object_punch(struct object *o, u64 start, u64 len)
 	u64 end;
 	int err = 0;
 
+	if (o->flags & OBJECT_GONE)
+		return -EBADF;
 	if (o->flags & OBJECT_READONLY)
 		return -EACCES;
 	rwsem_write_lock(&o->invalidate);

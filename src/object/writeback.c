@@ -146,8 +146,11 @@ int object_writeback(struct object *o, u64 first, u64 last, enum object_wb mode)
 
 int object_sync(struct object *o, u64 first, u64 last, u32 *since)
 {
-	int err = object_writeback(o, first, last, OBJECT_WB_SYNC), seen;
+	int err, seen;
 
+	if (o->flags & OBJECT_GONE)
+		return -EBADF;
+	err = object_writeback(o, first, last, OBJECT_WB_SYNC);
 	if (!err && o->ops->sync) {
 		/* It may make the medium longer: not while the size changes. */
 		rwsem_read_lock(&o->invalidate);

@@ -120,10 +120,13 @@ void objects_forked_child(struct quire *q)
 
 	os->thread = NULL;
 	a32_set(&os->word, 0);
-	/* A child that cannot have the writer writes when it syncs. */
-	if (a32_xchg(&os->running, 0) &&
-	    objects_start_writer(q, (u32)(os->age_ns / 1000000), os->dirty_limit))
-		a32_set(&os->running, 0);
+	a32_set(&os->running, 0);
+	list_for_each(pos, &os->list) {
+		struct object *o = list_entry(pos, struct object, link);
+
+		o->flags |= OBJECT_GONE;
+		object_empty(o);
+	}
 }
 
 /* Who dirties more than the writer gets rid of writes some of it. */
