@@ -46,6 +46,7 @@ struct scenario {
 	bool evict;          /* a TLB entry may be gone whenever it is looked for */
 	bool spurious;       /* a missing right may trap on what is cached */
 	bool large;          /* first touch may fill several pages with one folio */
+	u32 caps;            /* enum machine_caps that the machine has besides; not ON_HOME */
 	const char *swap;    /* store; NULL: a file of 16 pages */
 	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back ... */
 	u64 off_home;        /* ... and those that do on ON_HOME */
@@ -148,6 +149,9 @@ u64 pinned_load(struct env *e, u32 n);
 int do_fork(struct env *e, u32 n);
 int do_fork_child(struct env *e, u32 parent, u32 n);
 void do_child_exit(struct env *e, u32 n);
+/* A snapshot of pages from va on, which is expected at `at` (the first free 2 MiB). Not on ON_HOME.
+ */
+int do_snapshot(struct env *e, u64 va, u64 pages, u32 flags, u64 at);
 /* As above, of child n. */
 void prepare_child_store(struct env *e, unsigned unit, u32 n, u64 va, u64 value);
 u64 prepare_child_load(struct env *e, unsigned unit, u32 n, u64 va);

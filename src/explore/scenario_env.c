@@ -25,7 +25,7 @@ struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
 {
 	struct env *e = x_alloc(sizeof(*e), 64);
 	struct xm_config mc = {
-		.caps = caps_of(kind),
+		.caps = caps_of(kind) | (kind == ON_HOME ? 0 : sc->caps),
 		.nr_cpus = NR_CPUS,
 		.units = sc->units | sc->devices,
 		.devices = sc->devices,

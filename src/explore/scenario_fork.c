@@ -1,5 +1,5 @@
 /*
- * scenario_fork.c - what actors do with the children of the scenario's space.
+ * scenario_fork.c - what actors do with snapshots and with the children of the scenario's space.
  *
  * Lock fidelity as in scenario_verbs.c: each verb is a call of the product in the core's gate.
  */
@@ -38,6 +38,18 @@ void do_child_exit(struct env *e, u32 n)
 	gate_enter(&e->q->gate);
 	space_destroy(e->q, child);
 	gate_exit(&e->q->gate);
+}
+
+int do_snapshot(struct env *e, u64 va, u64 pages, u32 flags, u64 at)
+{
+	u64 got = 0;
+	int rc;
+
+	gate_enter(&e->q->gate);
+	rc = space_snapshot(e->q, e->s, va, pages * PAGE_SIZE, flags, &got);
+	gate_exit(&e->q->gate);
+	must(rc || got == at, "the snapshot is at %#llx", (ull)got);
+	return rc;
 }
 
 void prepare_child_store(struct env *e, unsigned unit, u32 n, u64 va, u64 value)

@@ -73,12 +73,12 @@ static bool frame_in_use(struct quire *q, u64 pfn)
  * pages leaves those to the other, and has the places of its own addresses; so do the copies in a
  * private area of an object, whose own pages have places of the object's choice.
  */
-static u64 own_place(struct fc *c, u64 va)
+u64 fault_own_place(struct quire *q, struct vma *v, u64 va)
 {
-	struct anon_vma *av = aptr_read(&c->v->anon_vma);
-	bool shares = (av && av->parent) || c->v->object;
+	struct anon_vma *av = aptr_read(&v->anon_vma);
+	bool shares = (av && av->parent) || v->object;
 
-	return fc_machine(c)->plain_base + (shares ? va >> PAGE_SHIFT : vma_index(c->v, va));
+	return q->machine->plain_base + (shares ? va >> PAGE_SHIFT : vma_index(v, va));
 }
 
 /*
@@ -93,7 +93,7 @@ static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio *
 	int err;
 
 	if (m->plain_base) {
-		u64 pfn = own_place(c, va);
+		u64 pfn = c->place ? c->place : fault_own_place(c->q, c->v, va);
 
 		if (!IS_ALIGNED(pfn, BIT(order)))
 			return -EEXIST;
@@ -148,6 +148,14 @@ int fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out)
 	}
 	folio_set_charge(*out, c->fs->cgroup);
 	return 0;
+}
+
+int fault_alloc_placed(struct fc *c, u64 place, struct folio **out)
+{
+	struct fc there = *c;
+
+	there.place = place;
+	return fault_alloc_at(&there, c->va, 0, out);
 }
 
 int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)

@@ -37,7 +37,8 @@ struct fc {
 	bool space_locked;
 	bool home; /* vma_home */
 	bool hw_ad;
-	u64 vf; /* the area's flags */
+	u64 vf;    /* the area's flags */
+	u64 place; /* not 0: this frame instead of the address's own place */
 };
 
 static inline bool fc_write(const struct fc *c)
@@ -53,6 +54,11 @@ static inline struct machine *fc_machine(const struct fc *c)
 int fault_do_anon(struct fc *c);
 int fault_do_swap(struct fc *c, u64 entry);
 int fault_do_wp(struct fc *c, u64 entry);
+/* Make the page at the fault, which is shared, exclusive by moving everybody else to a copy of it.
+ * 0: it is; -EXDEV: it is to be copied for the fault's own area; FAULT_AGAIN; an error. */
+int fault_reverse_copy(struct fc *c, u64 entry);
+/* A reference on what the entry maps now, or NULL when the entry has changed. */
+struct folio *fault_hold_mapped(struct fc *c, u64 entry);
 
 /* How large a block around the address is worth it: learnt per area, whose last_touch is the end of
  * the block before. */
@@ -70,6 +76,10 @@ int fault_home_busy(struct fc *c, u64 entry);
 /* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order
  * 0 is forced over the limit. */
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);
+/* Where plain frames have places: the number of the one for va in v. */
+u64 fault_own_place(struct quire *q, struct vma *v, u64 va);
+/* An order-0 folio, at that place if possible. */
+int must_check fault_alloc_placed(struct fc *c, u64 place, struct folio **out);
 /* Up to n order-0 folios for consecutive pages from va on, charged; how many (>= 1) or an error as
  * above. */
 int must_check fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out);

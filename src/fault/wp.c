@@ -278,6 +278,8 @@ int fault_do_wp(struct fc *c, u64 entry)
 		err = reuse(c, entry);
 		if (err == -EXDEV) {
 			err = become_exclusive(c, entry);
+			if (err == -EXDEV)
+				err = fault_reverse_copy(c, entry);
 			if (!err)
 				err = reuse(c, entry);
 		}

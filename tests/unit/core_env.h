@@ -41,6 +41,7 @@ static inline void env_open(struct env *e, u32 kind, u64 limit_pages, const char
 	e->hw = kind & 2;
 	inject_init(&e->inject);
 	sc = sim_defaults(e->home, e->hw);
+	sc.caps |= (kind & 4 ? CAP_PLACED : 0) | (kind & 8 ? CAP_FLUSH_UNDER_LOCK : 0);
 	sc.inject = &e->inject;
 	sc.ram_frames = 65536;
 	sc.span_frames = e->home ? 0 : 131072;
@@ -124,6 +125,12 @@ static inline void env_expect_zero(struct env *e, u64 va, u64 pages)
 	}
 }
 
+/* Does the one who writes a shared page keep its frame? */
+static inline bool env_keeps(struct env *e, bool large)
+{
+	return machine_has(e->m, CAP_PLACED) && (!large || machine_has(e->m, CAP_FLUSH_UNDER_LOCK));
+}
+
 static inline int env_load(struct env *e, u64 va)
 {
 	u64 got;
@@ -154,7 +161,8 @@ static inline void env_pageout(struct env *e, u64 va, u64 pages)
 }
 
 /* One test function for each kind of machine: bit 0 home frames, bit 1 accessed and dirty bits by
- * hardware. */
+ * hardware. (Bit 2: frames have places, so that who writes a shared page keeps its frame; bit 3:
+ * flushes under the entry lock on plain frames too, so that this is so of large folios' pages.) */
 #define FOR_EACH_KIND(fn)                   \
 	static void fn##_all(void **st)     \
 	{                                   \

@@ -50,7 +50,7 @@ static u64 map_single(struct env *e, u64 pages)
 	static void fn##_all(void **st)                                                         \
 	{                                                                                       \
 		(void)st;                                                                       \
-		for (u32 k = 0; k < 4; k += 2)                                                  \
+		for (u32 k = 0; k < 16; k += 2)                                                  \
 			for (u32 large = 0; large < 2; large++) {                               \
 				struct env e;                                                   \
 				u64 va;                                                         \
@@ -96,10 +96,60 @@ static void test_share(struct env *e, u64 va, bool large)
 	/* The snapshot is gone: what it had shared is the source's alone again. */
 	copies = cow(e);
 	env_write(e, va + PG(PAGES / 2), PAGES / 2, 4);
-	assert_int_equal(cow(e), copies + (large ? PAGES / 2 : 0));
+	assert_int_equal(cow(e), copies + (large && !env_keeps(e, large) ? PAGES / 2 : 0));
 	env_expect(e, va, PAGES / 2, 3, 0);
 }
 FOR_PLAIN(test_share)
+
+/* Where frames have places the writer keeps them, and all others get one copy: at the source, in
+ * the snapshot, and with a third party; but not of what is pinned, or in the swap cache. */
+static void test_reverse(struct env *e, u64 va, bool large)
+{
+	bool placed = env_keeps(e, large);
+	struct folio *was[PAGES], *mine[PAGES];
+	u64 at, third, copies, reversed;
+
+	env_write(e, va, PAGES, 1);
+	lru_drain_all(e->q);
+	for (u64 i = 0; i < PAGES; i++)
+		was[i] = page_at(e, va + PG(i));
+	at = snap(e, va, PAGES, SNAPSHOT_F_WRITE);
+	third = snap(e, va, PAGES, 0);
+	copies = cow(e);
+	reversed = stat_read(e->q, STAT_FAULT_REVERSE);
+	env_write(e, va, PAGES / 2, 2);
+	env_check(e);
+	assert_int_equal(cow(e), copies + PAGES / 2);
+	assert_int_equal(stat_read(e->q, STAT_FAULT_REVERSE) - reversed, placed ? PAGES / 2 : 0);
+	for (u64 i = 0; i < PAGES / 2; i++) {
+		mine[i] = page_at(e, va + PG(i));
+		assert_int_equal(mine[i] == was[i], placed);
+		assert_true(page_exclusive(mine[i]));
+		assert_ptr_equal(page_at(e, at + PG(i)), page_at(e, third + PG(i)));
+		assert_ptr_not_equal(page_at(e, at + PG(i)), mine[i]);
+	}
+	env_expect(e, at, PAGES, 1, 0);
+	env_expect(e, third, PAGES, 1, 0);
+	/* The two share the copies with each other. */
+	env_write(e, at, PAGES / 4, 3);
+	env_expect(e, third, PAGES, 1, 0);
+	env_expect(e, at, PAGES / 4, 3, 0);
+	env_expect(e, va, PAGES / 2, 2, 0);
+	env_check(e);
+	env_pageout(e, third, PAGES);
+	env_check(e);
+	env_expect(e, third, PAGES, 1, 0);
+	/* Mapped here, cached for the others. */
+	env_load(e, va + PG(PAGES / 2));
+	env_write(e, va + PG(PAGES / 2), PAGES / 2, 4);
+	env_expect(e, third, PAGES, 1, 0);
+	env_expect(e, at + PG(PAGES / 2), PAGES / 2, 1, PAGES / 2);
+	drop(e, at, PAGES);
+	drop(e, third, PAGES);
+	env_expect(e, va, PAGES / 2, 2, 0);
+	env_expect(e, va + PG(PAGES / 2), PAGES / 2, 4, 0);
+}
+FOR_PLAIN(test_reverse)
 
 /* Both sides write; the source goes first. */
 static void test_writable(struct env *e, u64 va, bool large)
@@ -491,13 +541,14 @@ static void test_home(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_share_all),   cmocka_unit_test(test_writable_all),
-		cmocka_unit_test(test_many_all),    cmocka_unit_test(test_swapped_all),
-		cmocka_unit_test(test_reclaim_all), cmocka_unit_test(test_pinned_all),
-		cmocka_unit_test(test_areas_all),   cmocka_unit_test(test_refused_all),
-		cmocka_unit_test(test_remap_all),   cmocka_unit_test(test_line_all),
-		cmocka_unit_test(test_fork_all),    cmocka_unit_test(test_fail_all),
-		cmocka_unit_test(test_limit),       cmocka_unit_test(test_home),
+		cmocka_unit_test(test_share_all),    cmocka_unit_test(test_reverse_all),
+		cmocka_unit_test(test_writable_all), cmocka_unit_test(test_many_all),
+		cmocka_unit_test(test_swapped_all),  cmocka_unit_test(test_reclaim_all),
+		cmocka_unit_test(test_pinned_all),   cmocka_unit_test(test_areas_all),
+		cmocka_unit_test(test_refused_all),  cmocka_unit_test(test_remap_all),
+		cmocka_unit_test(test_line_all),     cmocka_unit_test(test_fork_all),
+		cmocka_unit_test(test_fail_all),     cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_home),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
