@@ -261,14 +261,14 @@ SCENARIO(reverse_snapshot) = {
 	.name = "reverse_snapshot",
 	.title = "a writer keeps a shared page's frame while a snapshot is made of the snapshot",
 	.picture =
-		"  CPU1: the source stores       CPU0: snapshot of the snapshot  CPU2: loads there\n"
-		"                                the new area is in the tree,    has it cached\n"
+		"  CPU1: the source stores       CPU0: snapshot of the view     CPU2: loads there\n"
+		"                                the new area is in the tree,   has it cached\n"
 		"                                behind the old one\n"
 		"  the old one's entry:          shares the page, or the copy\n"
 		"  to the copy (flush)\n"
 		"  the new one's entry, if it is the page's\n"
 		"  stores 2 in place\n"
-		"                                                                reads 2\n",
+		"                                                               reads 2\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.caps = CAP_PLACED | CAP_FLUSH_UNDER_LOCK,

@@ -112,8 +112,7 @@ SCENARIO(snapshot_store) = {
 
 SCENARIO(snapshot_store_locked) = {
 	.name = "snapshot_store_locked",
-	.title =
-		"the same where each table is flushed under its lock and the writer keeps its frame",
+	.title = "a snapshot flushes each table under its lock, and the writer keeps its frame",
 	.picture = "  CPU0: snapshot                CPU1: store\n"
 		   "  write-protects the entry      has it cached, writable\n"
 		   "  (flush, then unlock)\n"
@@ -131,8 +130,7 @@ SCENARIO(snapshot_store_locked) = {
 
 SCENARIO(snapshot_writers) = {
 	.name = "snapshot_writers",
-	.title =
-		"one thread faults on a page while a snapshot shares it and another still writes it",
+	.title = "a thread faults on a page while a snapshot shares it and another still writes it",
 	.picture =
 		"  CPU0: snapshot                CPU1: store           CPU2: store\n"
 		"  write-protects the entry      has it cached\n"

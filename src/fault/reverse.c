@@ -185,7 +185,7 @@ static int move_all(struct reverse *r, u64 entry)
 		if (err)
 			return err;
 	}
-	rmap_walk_anon(q, r->f, move_other, r);
+	rmap_walk(q, r->f, move_other, r);
 	return r->without ? -EXDEV : take_page(r, entry);
 }
 
@@ -254,7 +254,7 @@ int fault_reverse_copy(struct fc *c, u64 entry)
 		return -EXDEV;
 	}
 	r.page = phys_record(q, r.pfn);
-	rmap_walk_anon(q, r.f, find_other, &r);
+	rmap_walk(q, r.f, find_other, &r);
 	if (r.place)
 		err = fault_alloc_placed(c, r.place, &r.new);
 	/* A page on its way to a list has one more reference. */
