@@ -11,7 +11,7 @@
  *   actor 0 munmap
  *   run 0 to 17 89abcdef         actor 0 runs until its point 17; the step's fingerprint
  *   run 1 to end 01234567        until it ends
- *   choose 1 1 fedcba98          it is told 1
+ *   choose 1 1 to 18 fedcba98    it is told 1, and runs until its point 18
  *   end
  *
  * `actor` lines are for readers. A fingerprint that differs when the file is replayed means that
@@ -33,11 +33,13 @@
 static void write_decision(FILE *f, const struct x_decision *d)
 {
 	if (d->is_choice)
-		fprintf(f, "choose %u %u %08x\n", d->actor, d->choice, d->fingerprint);
-	else if (d->point == ~0u)
-		fprintf(f, "run %u to end %08x\n", d->actor, d->fingerprint);
+		fprintf(f, "choose %u %u to ", d->actor, d->choice);
 	else
-		fprintf(f, "run %u to %u %08x\n", d->actor, d->point, d->fingerprint);
+		fprintf(f, "run %u to ", d->actor);
+	if (d->point == ~0u)
+		fprintf(f, "end %08x\n", d->fingerprint);
+	else
+		fprintf(f, "%u %08x\n", d->point, d->fingerprint);
 }
 
 int cli_save(const char *path, const struct cli_row *row)
@@ -96,6 +98,14 @@ static int add_decision(struct reader *rd, const struct x_decision *d)
 	return 0;
 }
 
+static bool read_point(const char *to, struct x_decision *d)
+{
+	char tail;
+
+	d->point = ~0u;
+	return !strcmp(to, "end") || sscanf(to, "%" SCNu32 "%c", &d->point, &tail) == 1;
+}
+
 static int read_run(struct reader *rd, const char *line)
 {
 	struct x_decision d = { 0 };
@@ -104,13 +114,9 @@ static int read_run(struct reader *rd, const char *line)
 	char tail;
 
 	if (sscanf(line, "run %u to %15s %" SCNx32 "%c", &actor, to, &d.fingerprint, &tail) != 3 ||
-	    actor >= X_MAX_ACTORS)
+	    actor >= X_MAX_ACTORS || !read_point(to, &d))
 		return bad_line(rd, "not a decision:", line);
 	d.actor = (u8)actor;
-	if (!strcmp(to, "end"))
-		d.point = ~0u;
-	else if (sscanf(to, "%" SCNu32 "%c", &d.point, &tail) != 1)
-		return bad_line(rd, "not a decision:", line);
 	return add_decision(rd, &d);
 }
 
@@ -118,11 +124,12 @@ static int read_choose(struct reader *rd, const char *line)
 {
 	struct x_decision d = { .is_choice = 1 };
 	unsigned actor, choice;
+	char to[16];
 	char tail;
 
-	if (sscanf(line, "choose %u %u %" SCNx32 "%c", &actor, &choice, &d.fingerprint, &tail) !=
-		    3 ||
-	    actor >= X_MAX_ACTORS || choice > 0xffff)
+	if (sscanf(line, "choose %u %u to %15s %" SCNx32 "%c", &actor, &choice, to, &d.fingerprint,
+		   &tail) != 4 ||
+	    actor >= X_MAX_ACTORS || choice > 0xffff || !read_point(to, &d))
 		return bad_line(rd, "not a decision:", line);
 	d.actor = (u8)actor;
 	d.choice = (u16)choice;
