@@ -88,19 +88,21 @@ void object_empty(struct object *o)
 	drop_values(o, 0, OBJECT_INDEX_MAX);
 }
 
-/* An edge of what goes, in the middle of a page that is in no folio but may have a value: it is
- * brought in, so that it can be zeroed. LOCKING: invalidate for writing. */
-static int bring_edge(struct object *o, u64 at)
+/* An edge of what goes, in the middle of a page that may be in no folio: it is brought in, so that
+ * it can be zeroed, and *out is a reference that keeps it in the cache until then; NULL: no such
+ * page. LOCKING: invalidate for writing. */
+static int bring_edge(struct object *o, u64 at, struct folio **out)
 {
-	struct folio *f;
-	int err;
-
+	*out = NULL;
 	if (!(at & (PAGE_SIZE - 1)) || at >= object_size(o))
 		return 0;
-	err = object_get_folio(o, at >> PAGE_SHIFT, 0, NULL, &f, NULL);
-	if (!err)
-		folio_put(o->q, f);
-	return err;
+	return object_get_folio(o, at >> PAGE_SHIFT, 0, NULL, out, NULL);
+}
+
+static void drop_edge(struct object *o, struct folio *edge)
+{
+	if (edge)
+		folio_put(o->q, edge);
 }
 
 static int medium_resize(struct object *o, u64 size)
@@ -131,10 +133,8 @@ static int shrink(struct object *o, u64 size)
 {
 	struct objects *os = o->q->objects;
 	bool anon = object_is_anon(o), cached;
-	int err = anon ? bring_edge(o, size) : 0;
+	int err;
 
-	if (err)
-		return err;
 	err = medium_resize(o, size);
 	if (err)
 		return err;
@@ -156,6 +156,7 @@ static int shrink(struct object *o, u64 size)
 
 int object_truncate(struct object *o, u64 size)
 {
+	struct folio *edge = NULL;
 	u64 old;
 	int err = 0;
 
@@ -169,8 +170,11 @@ int object_truncate(struct object *o, u64 size)
 	old = object_size(o);
 	if (size > old)
 		err = grow(o, size);
-	else if (size < old)
+	else if (size < old && object_is_anon(o))
+		err = bring_edge(o, size, &edge);
+	if (!err && size < old)
 		err = shrink(o, size);
+	drop_edge(o, edge);
 	rwsem_write_unlock(&o->invalidate);
 	qrcu_poll(o->q);
 	return err;
@@ -181,11 +185,9 @@ static int punch(struct object *o, u64 start, u64 end)
 	struct objects *os = o->q->objects;
 	u64 first = DIV_UP(start, PAGE_SIZE),
 	    last = end >> PAGE_SHIFT; /* whole pages [first, last) */
-	int err = bring_edge(o, start);
+	int err = 0;
 
-	if (!err)
-		err = bring_edge(o, end);
-	if (!err && first < last && o->ops->zero)
+	if (first < last && o->ops->zero)
 		err = o->ops->zero(o, first << PAGE_SHIFT, (last - first) << PAGE_SHIFT);
 	if (err)
 		return err;
@@ -204,6 +206,22 @@ static int punch(struct object *o, u64 start, u64 end)
 	return err;
 }
 
+/* The edges stay in memory meanwhile: what is evicted before it is zeroed comes back as it was. */
+static int punch_between(struct object *o, u64 start, u64 end)
+{
+	struct folio *low, *high = NULL;
+	int err = bring_edge(o, start, &low);
+
+	if (err)
+		return err;
+	err = bring_edge(o, end, &high);
+	if (!err)
+		err = punch(o, start, end);
+	drop_edge(o, low);
+	drop_edge(o, high);
+	return err;
+}
+
 int object_punch(struct object *o, u64 start, u64 len)
 {
 	u64 end;
@@ -218,7 +236,7 @@ int object_punch(struct object *o, u64 start, u64 len)
 	/* To the end means the last page as a whole. */
 	end = len >= end || start >= end - len ? ALIGN_UP(end, PAGE_SIZE) : start + len;
 	if (start < object_size(o) && start < end)
-		err = punch(o, start, end);
+		err = punch_between(o, start, end);
 	rwsem_write_unlock(&o->invalidate);
 	qrcu_poll(o->q);
 	return err;
