@@ -257,7 +257,9 @@ static int read_pages(struct fc *c, struct swapin *s)
 	swap_read(c->q, s->slot, n, buf, s->err);
 	if (!c->home)
 		for (u32 i = 0; i < n; i++)
-			m->ops->fill_end(m, folio_pfn(c->q, s->folio[i]), 1, buf[i]);
+			if (m->ops->fill_end(m, folio_pfn(c->q, s->folio[i]), 1, buf[i]) &&
+			    !s->err[i])
+				s->err[i] = -ENOMEM;
 	/* The others were only readahead. */
 	for (; n < s->n; n++)
 		s->err[n] = -ENOMEM;

@@ -94,7 +94,8 @@ int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 	if (!dst)
 		return -ENOMEM;
 	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
-	m->ops->fill_end(m, pfn, 1, dst);
+	if (m->ops->fill_end(m, pfn, 1, dst))
+		return -ENOMEM;
 	meta_copy(q, pfn, from_pfn, 1);
 	return 0;
 }

@@ -24,9 +24,9 @@
  *  - The frame that belongs to an address of such an area is plain_base + (va >> 12); frames of
  *    plain_overflow belong to none. Both kinds exist without being asked for; one that was never
  *    filled, or was released, reads as zero (fill_zero costs no copy).
- *  - The core reads and writes their bytes through frame_window at any time, without brackets;
- *    fill_begin returns the window, made ready for writing (NULL: no memory). `fill` of
- *    entries_changed is then only a hint that the bytes are new.
+ *  - The core reads and writes their bytes through frame_window at any time, without brackets.
+ *    What is written to a buffer of fill_begin is in the frames when entries_changed has got it as
+ *    `fill`, which is cheapest, or when fill_end returned 0.
  *  - A flush never touches their bytes; only a release does. Nothing maps a frame that is released.
  *  - entries_changed installs what the machine does not have yet, so it need not follow the setting
  *    of an entry at once: a spurious fault (force) or a later call without force does as well, for
@@ -122,7 +122,8 @@ struct machine_ops {
 	 * where that can be written directly. Contents undefined. NULL: no memory. Owned by the
 	 * caller until fill_end. */
 	void *(*fill_begin)(struct machine *m, u64 pfn, u32 nr);
-	void (*fill_end)(struct machine *m, u64 pfn, u32 nr, void *buf);
+	/* 0, or -ENOMEM: plain frames did not get the bytes. Home frames never get them here. */
+	int (*fill_end)(struct machine *m, u64 pfn, u32 nr, void *buf);
 	/* Bracket for reads of home frames: protection of the area against reading waits for it. */
 	void (*read_begin)(struct machine *m);
 	void (*read_end)(struct machine *m);

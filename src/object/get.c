@@ -171,7 +171,8 @@ static void read_pages(struct fill *fl)
 	for (u32 i = n; i < fl->n; i++)
 		fl->err[i] = -ENOMEM;
 	for (u32 i = 0; i < n; i++) {
-		m->ops->fill_end(m, folio_pfn(o->q, fl->folio[i]), 1, buf[i]);
+		if (m->ops->fill_end(m, folio_pfn(o->q, fl->folio[i]), 1, buf[i]) && !fl->err[i])
+			fl->err[i] = -ENOMEM;
 		if (inject_fail(o->q->inject, INJECT_OBJECT_READ))
 			fl->err[i] = -EIO;
 	}

@@ -41,6 +41,8 @@ static void say_uffd(const struct host_probe *p)
 	say("  write protection", p->has_wp, p->has_wp ? "yes" : "no", "Linux 5.7 or later");
 	say("  moving pages", p->has_move, p->has_move ? "yes" : "no",
 	    "Linux 6.8 or later moves pages without copying; without it they are copied");
+	say("  shared memory", p->has_plain, p->has_plain ? "yes" : "no",
+	    "Linux 6.4 or later; without it there are no shareable areas and no snapshots");
 	say("  releasing in batches", p->has_vector, p->has_vector ? "yes" : "no",
 	    "Linux 6.14 or later; without it each span of pages interrupts the processors");
 }

@@ -221,7 +221,7 @@ static inline void fake_run(void **state)
 
 static inline int fake_setup(void **state)
 {
-	struct host_config cfg = { .region_bytes = 16ull << 30 };
+	struct host_config cfg = { .region_bytes = 16ull << 30, .overflow_bytes = 1ull << 30 };
 
 	(void)state;
 	fake_setup_with(&cfg);

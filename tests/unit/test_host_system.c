@@ -209,7 +209,7 @@ static int limited_child(void)
  */
 static int small_addresses_child(void)
 {
-	struct rlimit rl = { 23ull << 30, 23ull << 30 }; /* 16 are taken already */
+	struct rlimit rl = { 24ull << 30, 24ull << 30 }; /* 17 are taken already */
 	struct machine *m;
 	struct mspace *s;
 	struct range u;

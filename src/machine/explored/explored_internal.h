@@ -133,7 +133,7 @@ const void *xm_bytes_object(struct xm *xm, const void *p);
 void xm_frames_create(struct xm *xm);
 void *xm_frame_window(struct machine *m, u64 pfn);
 void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr);
-void xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
+int xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
 void xm_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
 int xm_frames_move(struct machine *m, u64 dst, u64 src, u32 nr);
 int xm_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,

@@ -99,8 +99,9 @@ void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr)
 	return xm_bytes(xm, pfn);
 }
 
-void xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
+int xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
 {
+	return 0;
 }
 
 static void release_one(struct xm *xm, u64 pfn)

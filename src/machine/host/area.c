@@ -17,11 +17,12 @@ static int sys_mprotect(struct host *h, u64 start, u64 end, u32 prot)
 }
 
 /* Managed memory in place of whatever somebody mapped there. */
-static int restore_foreign(struct mspace *s, u64 start, u64 end)
+int restore_managed(struct mspace *s, u64 start, u64 end, bool *changed)
 {
 	long at;
 	int err;
 
+	*changed = false;
 	if (inject_fail(s->h->m.inject, INJECT_MACHINE_CALL))
 		return -ENOMEM;
 	at = native_syscall(SYS_mmap, start, end - start, (long)(PROT_READ | PROT_WRITE),
@@ -29,9 +30,10 @@ static int restore_foreign(struct mspace *s, u64 start, u64 end)
 			    0l);
 	if (at < 0)
 		return (int)at;
+	*changed = true;
 	sys_madvise(start, end - start, MADV_NOHUGEPAGE); /* fails only where there are none */
 	sys_madvise(start, end - start, MADV_DONTDUMP);
-	err = uffd_register(s->h, start, end - start);
+	err = uffd_register(s->h, start, end - start, false);
 	if (err) /* unmanaged: nobody may use it, and it must not look like memory */
 		native_syscall(SYS_mprotect, start, end - start, (long)PROT_NONE);
 	else
@@ -39,11 +41,13 @@ static int restore_foreign(struct mspace *s, u64 start, u64 end)
 	return err;
 }
 
-/* Restore what in r is not plain managed memory. The first error; the rest is done all the same. */
-static int make_plain(struct mspace *s, struct range r)
+/* Restore what in r is not ordinary managed memory (private, read-write). The first error; the rest
+ * is done all the same. */
+static int make_ordinary(struct mspace *s, struct range r)
 {
+	int first_err = place_gone(s, r);
+	bool changed; /* or not: the extents know that it is not ours yet */
 	u64 va = r.start;
-	int first_err = 0;
 
 	while (va < r.end) {
 		struct extent *e = extent_find(s, va);
@@ -58,7 +62,7 @@ static int make_plain(struct mspace *s, struct range r)
 		err = extent_set(s, part, PROT_RW); /* in the middle of an extent: it may not fit */
 		if (!err) {
 			if (old == PROT_BITS_FOREIGN)
-				err = restore_foreign(s, part.start, part.end);
+				err = restore_managed(s, part.start, part.end, &changed);
 			else
 				err = sys_mprotect(s->h, part.start, part.end, PROT_RW);
 			if (err && extent_set(s, part, old))
@@ -71,7 +75,7 @@ static int make_plain(struct mspace *s, struct range r)
 	return first_err;
 }
 
-/* The kernel's protection of a plain or uniformly protected range becomes prot. */
+/* The kernel's protection of an ordinary or uniformly protected range becomes prot. */
 static int reprotect(struct mspace *s, struct range r, u32 old_prot, u32 prot)
 {
 	int err = extent_set(s, r, prot);
@@ -111,34 +115,51 @@ static int map_foreign(struct mspace *s, struct range r)
 void *host_frame_window(struct machine *m, u64 pfn)
 {
 	u64 va = pfn << PAGE_SHIFT;
-	struct mspace *s = host_space_at(host_of(m), va);
+	struct mspace *s;
 	bool readable = true;
 
+	if (!frame_is_home(m, pfn))
+		return plain_window(host_of(m), pfn);
+	s = host_space_at(host_of(m), va);
 	if (likely(!s || !a32_read_acquire(&s->any_ext)))
 		return (void *)(uintptr_t)va;
 	mutex_lock(&s->lock);
-	{
-		struct extent *e = extent_find(s, va);
-
-		/* What may be written may be read on this processor. */
-		if (e && e->start <= va)
-			readable = e->prot & PROT_RW;
-	}
+	/* What may be written may be read on this processor. */
+	readable = extent_prot(s, va) & PROT_RW;
 	mutex_unlock(&s->lock);
 	return readable ? (void *)(uintptr_t)va : NULL;
 }
 
+static int map_plain(struct mspace *s, struct range r, u64 pfn, u32 prot)
+{
+	int err = extent_set(s, r, prot);
+
+	if (!err) {
+		err = place_area(s, r, pfn, prot);
+		/* In either case the addresses are ordinary, or marked as broken. */
+		if (err && extent_set(s, r, PROT_RW))
+			BUG("what fitted before must fit again");
+	}
+	if (err)
+		a64_add(&s->h->count.mappings_refused, 1);
+	return err;
+}
+
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn)
 {
+	bool plain = prot & PROT_BITS_PLAIN;
 	int err;
 
-	(void)m;
-	(void)pfn;
+	prot &= ~PROT_BITS_PLAIN;
+	if (plain && plain_prepare(host_of(m), s))
+		return -ENOMEM;
 	mutex_lock(&s->lock);
-	err = make_plain(s, r);
+	err = make_ordinary(s, r);
 	/* A core read that was fixed after the last owner went may have left a page of zeroes. */
 	host_drop(s, page_of(s, r.start), page_of(s, r.end));
-	if (!err && prot == PROT_BITS_FOREIGN)
+	if (!err && plain)
+		err = map_plain(s, r, pfn, prot);
+	else if (!err && prot == PROT_BITS_FOREIGN)
 		err = map_foreign(s, r);
 	else if (!err && prot != PROT_RW)
 		err = reprotect(s, r, PROT_RW, prot);
@@ -151,15 +172,20 @@ int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsig
 		      unsigned prot)
 {
 	struct host *h = host_of(m);
-	bool readers = old_prot & ~prot & PROT_BITS_READ;
+	/* The core reads plain frames through windows, whatever the area allows. */
+	bool readers = (old_prot & ~prot & PROT_BITS_READ) && !(prot & PROT_BITS_PLAIN);
 	int err;
 
+	prot &= ~PROT_BITS_PLAIN;
+	old_prot &= ~PROT_BITS_PLAIN;
 	if (old_prot == prot)
 		return 0;
 	if (readers)
 		host_readers_stop(h);
 	mutex_lock(&s->lock);
-	err = reprotect(s, r, old_prot, prot);
+	err = place_mend(s, r);
+	if (!err)
+		err = reprotect(s, r, old_prot, prot);
 	extent_publish(s);
 	mutex_unlock(&s->lock);
 	if (readers)
@@ -186,7 +212,7 @@ void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsign
 	mutex_lock(&s->lock);
 	host_empty(s, page_of(s, r.start), page_of(s, r.end));
 	/* A failure is not lost: the extents keep it, and area_map tries again. */
-	if (make_plain(s, r))
+	if (make_ordinary(s, r))
 		a64_add(&s->h->count.mappings_refused, 1);
 	extent_publish(s);
 	mutex_unlock(&s->lock);

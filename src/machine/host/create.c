@@ -23,6 +23,7 @@ static void host_destroy(struct machine *m)
 	while ((s = aptr_read(&h->spaces)))
 		host_space_destroy(m, s);
 	native_syscall(SYS_close, (long)h->fd);
+	plain_fini(h);
 	if (h->stage)
 		stage_fini(h);
 	if (h->zeroes)
@@ -170,6 +171,9 @@ int machine_host_create(const struct host_config *cfg, struct machine **out, cha
 		host_destroy(&h->m);
 		return fail(msg, msg_size, -ENOMEM, "no memory for the host machine");
 	}
+	if (!cfg->no_plain)
+		plain_init(h, offered,
+			   cfg->overflow_bytes ? cfg->overflow_bytes : HOST_OVERFLOW_DEFAULT);
 	h->has_vector = !cfg->no_vector && uffd_probe_discard_many(h->stage);
 	/* Not from the clock alone: a forked child and its siblings differ by getrandom. */
 	if (native_syscall(SYS_getrandom, &h->rng, sizeof(h->rng), 0l) != sizeof(h->rng))
@@ -188,6 +192,8 @@ void host_counters(struct machine *m, struct host_counters *out)
 		.core_reads_fixed = a64_read(&h->count.core_reads_fixed),
 		.mappings_refused = a64_read(&h->count.mappings_refused),
 		.move_copies = a64_read(&h->count.move_copies),
+		.pages_placed = a64_read(&h->count.pages_placed),
+		.places_refused = a64_read(&h->count.places_refused),
 	};
 	mutex_lock(&h->lock);
 	for (struct mspace *s = aptr_read(&h->spaces); s; s = aptr_read(&s->next))

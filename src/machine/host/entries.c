@@ -163,18 +163,14 @@ void host_empty(struct mspace *s, u64 first, u64 last)
 	}
 }
 
-static bool wants_protection(u64 entry)
-{
-	return (entry & (ENTRY_WRITE | ENTRY_DIRTY)) != (ENTRY_WRITE | ENTRY_DIRTY);
-}
-
 /* The end of the run of present entries from i on that want the same protection. */
 static u32 same_end(const u64 *entries, u32 i, u32 nr)
 {
-	bool protect = wants_protection(entries[i]);
+	bool protect = entry_wants_protection(entries[i]);
 	u32 end = i + 1;
 
-	while (end < nr && entry_present(entries[end]) && wants_protection(entries[end]) == protect)
+	while (end < nr && entry_present(entries[end]) &&
+	       entry_wants_protection(entries[end]) == protect)
 		end++;
 	return end;
 }
@@ -191,7 +187,7 @@ static int fill_entries(struct mspace *s, u64 page, const u64 *entries, u32 nr, 
 		host_drop(s, page + i, page + end);
 		err = host_install(s, page + i, end - i,
 				   fill ? fill + ((u64)i << PAGE_SHIFT) : NULL,
-				   wants_protection(entries[i]));
+				   entry_wants_protection(entries[i]));
 		if (likely(!err))
 			continue;
 		/* Only what this call put there: the frames of other entries may be alive unmapped.
@@ -208,8 +204,8 @@ static int fill_entries(struct mspace *s, u64 page, const u64 *entries, u32 nr, 
 	return 0;
 }
 
-/* The same protection for pages [first, last), whatever mappings they lie in. */
-static void protect_pages(struct mspace *s, u64 first, u64 last, bool on)
+/* The kernel's part for pages [first, last), whatever mappings they lie in. */
+static void protect_range(struct mspace *s, u64 first, u64 last, bool on)
 {
 	int err = uffd_protect(s->h, va_of(s, first), (last - first) << PAGE_SHIFT, on);
 
@@ -222,6 +218,16 @@ static void protect_pages(struct mspace *s, u64 first, u64 last, bool on)
 			err = 0; /* not managed memory any more: its owner's business */
 	}
 	BUG_ON(err);
+}
+
+/* A state says WRITABLE before stores may go through, and PROTECTED after none does. */
+void host_protect_pages(struct mspace *s, u64 first, u64 last, bool on)
+{
+	if (!on)
+		state_set(s, first, last, STATE_WRITABLE);
+	protect_range(s, first, last, on);
+	if (on)
+		state_set(s, first, last, STATE_PROTECTED);
 }
 
 /* A spurious fault: ask the kernel whether the page is there at all, then set its protection anew.
@@ -238,10 +244,7 @@ static int restate_page(struct mspace *s, u64 page, bool protect)
 	}
 	if (err != -EEXIST)
 		return -ENOMEM;
-	if (!protect)
-		state_set(s, page, page + 1, STATE_WRITABLE);
-	protect_pages(s, page, page + 1, protect);
-	state_set(s, page, page + 1, protect ? STATE_PROTECTED : STATE_WRITABLE);
+	host_protect_pages(s, page, page + 1, protect);
 	return 0;
 }
 
@@ -256,7 +259,7 @@ static int change_protection(struct mspace *s, u64 page, const u64 *entries, u32
 			continue;
 		}
 		end = same_end(entries, i, nr);
-		protect = wants_protection(entries[i]);
+		protect = entry_wants_protection(entries[i]);
 		first = end;
 		last = i;
 		for (u32 k = i; k < end; k++) {
@@ -274,16 +277,25 @@ static int change_protection(struct mspace *s, u64 page, const u64 *entries, u32
 			first = min(first, k);
 			last = k + 1;
 		}
-		if (first < last) {
-			if (!protect)
-				state_set(s, page + first, page + last, STATE_WRITABLE);
-			protect_pages(s, page + first, page + last, protect);
-			if (protect)
-				state_set(s, page + first, page + last, STATE_PROTECTED);
-		}
+		if (first < last)
+			host_protect_pages(s, page + first, page + last, protect);
 		i = end;
 	}
 	return 0;
+}
+
+/* The entries of one call lie in one area. */
+static bool all_home(struct machine *m, u64 va, const u64 *entries, u32 nr)
+{
+	bool home = true;
+
+	for (u32 i = 0; i < nr && home; i++)
+		home = !entry_present(entries[i]) || frame_is_home(m, entry_pfn(entries[i]));
+	for (u32 i = 0; i < nr; i++)
+		DEBUG_ON(home && entry_present(entries[i]) &&
+			 entry_pfn(entries[i]) != (va >> PAGE_SHIFT) + i);
+	(void)va;
+	return home;
 }
 
 int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
@@ -294,18 +306,17 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 	if (WARN_ON(level != 0)) /* no CAP_HUGE */
 		return -ENOMEM;
 	DEBUG_ON(va < s->r.start || va + ((u64)nr << PAGE_SHIFT) > s->r.end);
-	for (u32 i = 0; i < nr; i++)
-		DEBUG_ON(entry_present(entries[i]) &&
-			 entry_pfn(entries[i]) != (va >> PAGE_SHIFT) + i);
 	if (inject_fail(m->inject, INJECT_ENTRIES))
 		return -ENOMEM;
+	if (!all_home(m, va, entries, nr))
+		return plain_entries_changed(s, page, entries, nr, fill, fill_zero, force);
 	if (fill || fill_zero)
 		return fill_entries(s, page, entries, nr, fill);
 	if (likely(!force))
 		return change_protection(s, page, entries, nr);
 	for (u32 i = 0; i < nr; i++) {
 		int err = entry_present(entries[i]) ?
-				  restate_page(s, page + i, wants_protection(entries[i])) :
+				  restate_page(s, page + i, entry_wants_protection(entries[i])) :
 				  0;
 
 		if (err)
@@ -314,15 +325,31 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 	return 0;
 }
 
+/* The run of plain spans from i on that follow each other; which the last of them is. */
+static u32 release_plain(struct host *h, const struct frame_span *spans, u32 i, u32 n)
+{
+	u64 pfn = spans[i].pfn, end = pfn + spans[i].nr;
+
+	for (; i + 1 < n && spans[i + 1].pfn == end; i++)
+		end += spans[i + 1].nr;
+	plain_release(h, pfn, end - pfn);
+	return i;
+}
+
 void host_frames_release(struct machine *m, const struct frame_span *spans, u32 n)
 {
 	struct drops d;
 
 	drops_init(&d);
 	for (u32 i = 0; i < n; i++) {
-		struct mspace *s = host_space_at(host_of(m), spans[i].pfn << PAGE_SHIFT);
+		struct mspace *s;
 		u64 page;
 
+		if (!frame_is_home(m, spans[i].pfn)) {
+			i = release_plain(host_of(m), spans, i, n);
+			continue;
+		}
+		s = host_space_at(host_of(m), spans[i].pfn << PAGE_SHIFT);
 		BUG_ON(!s);
 		page = page_of(s, spans[i].pfn << PAGE_SHIFT);
 		drops_add(&d, s, page, page + spans[i].nr);

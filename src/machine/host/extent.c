@@ -29,19 +29,33 @@ struct extent *extent_find(struct mspace *s, u64 va)
 	return i < s->nr_ext ? &s->ext[i] : NULL;
 }
 
-/* Mappings for extents [from, to) of the array and the plain parts before each of them. */
-static u32 mappings_of(const struct mspace *s, u32 from, u32 to)
+u32 extent_prot(struct mspace *s, u64 va)
+{
+	struct extent *e = extent_find(s, va);
+
+	return e && e->start <= va ? e->prot : PROT_RW;
+}
+
+bool extent_breaks_at(struct mspace *s, u64 va)
+{
+	return va > s->r.start && va < s->r.end &&
+	       extent_prot(s, va - PAGE_SIZE) != extent_prot(s, va);
+}
+
+/* At how many addresses extents [from, to) of the array make a boundary of host mappings; where the
+ * place changes too there is one already (place.c). */
+static u32 boundaries_of(const struct mspace *s, u32 from, u32 to)
 {
 	u32 n = 0;
 
-	for (u32 i = from; i < to && i < s->nr_ext; i++)
-		n += 1 + (s->ext[i].start > (i ? s->ext[i - 1].end : s->r.start));
-	return n;
-}
+	for (u32 i = from; i < to && i < s->nr_ext; i++) {
+		u64 start = s->ext[i].start, end = s->ext[i].end;
+		bool followed = i + 1 < s->nr_ext && s->ext[i + 1].start == end;
 
-static u32 tail_mapping(const struct mspace *s)
-{
-	return !s->nr_ext || s->ext[s->nr_ext - 1].end < s->r.end;
+		n += start > s->r.start && !place_breaks_at(s, page_of(s, start));
+		n += end < s->r.end && !followed && !place_breaks_at(s, page_of(s, end));
+	}
+	return n;
 }
 
 /* What stands in the array's place [from, to) once r is `prot`: at most three extents. */
@@ -84,7 +98,7 @@ static void replace(struct mspace *s, u32 from, u32 to, const struct extent *new
 int extent_set(struct mspace *s, struct range r, u32 prot)
 {
 	struct extent new[3], old[3];
-	u32 from = extent_index(s, r.start), to = from, n, before, after;
+	u32 from = extent_index(s, r.start), to = from, n, left, before, after;
 
 	lock_assert_held(&s->lock);
 	while (to < s->nr_ext && s->ext[to].start < r.end)
@@ -92,10 +106,12 @@ int extent_set(struct mspace *s, struct range r, u32 prot)
 	n = compose(s, &from, &to, r, prot, new);
 	if (s->nr_ext - (to - from) + n > s->cap_ext)
 		return -ENOMEM;
-	before = mappings_of(s, from, to + 1) + tail_mapping(s);
+	/* The end of the one before counts only if nothing follows at once. */
+	left = from ? from - 1 : 0;
+	before = boundaries_of(s, left, to);
 	memcpy(old, &s->ext[from], min(to - from, 3u) * sizeof(old[0]));
 	replace(s, from, to, new, n);
-	after = mappings_of(s, from, from + n + 1) + tail_mapping(s);
+	after = boundaries_of(s, left, from + n);
 	if (after > before && s->nr_mappings + after - before > s->h->max_mappings) {
 		/* Where more than three go, no more than three come: that never grows. */
 		BUG_ON(to - from > 3);

@@ -45,7 +45,12 @@
 #define HOST_REGION_DEFAULT (8ull << 40)
 #endif
 #define HOST_REGION_MIN (1ull << 30)
-#define HOST_FD_FLOOR   900
+#ifdef __SANITIZE_THREAD__
+#define HOST_OVERFLOW_DEFAULT (1ull << 30)
+#else
+#define HOST_OVERFLOW_DEFAULT (64ull << 30)
+#endif
+#define HOST_FD_FLOOR 900
 
 struct host_config {
 	u64 region_bytes;     /* per space, a power of two; 0: HOST_REGION_DEFAULT */
@@ -55,6 +60,8 @@ struct host_config {
 	int fd_floor;         /* our descriptors are not below it if possible; 0: HOST_FD_FLOOR */
 	bool no_move;         /* tests: do without UFFDIO_MOVE */
 	bool no_vector;       /* tests: do without process_madvise */
+	bool no_plain;        /* tests: no plain areas */
+	u64 overflow_bytes;   /* plain frames that belong to no address; 0: HOST_OVERFLOW_DEFAULT */
 	u32 max_mappings; /* tests: bound on host mappings per region; 0: the system's, less a rest
 			   */
 };
@@ -84,10 +91,10 @@ bool host_owns(struct machine *m, u64 va, u64 size);
 int must_check host_forked_child(struct machine *m);
 
 /* ---- the operating system's view, for tests, reports and `quire info` ---- */
-/* Pages that the kernel holds resident in the regions of m (its own count, not ours); foreign ones
- * are left out. -errno when it does not tell. */
+/* Pages that the kernel holds resident in the regions of m (its own count, not ours), and all plain
+ * frames; foreign pages are left out. -errno when it does not tell. */
 s64 host_resident_pages(struct machine *m);
-/* Pages that the machine believes are populated. Exact at quiescence. */
+/* Home frames that the machine believes are populated. Exact at quiescence. */
 u64 host_populated_pages(struct machine *m);
 
 struct host_counters {
@@ -97,6 +104,8 @@ struct host_counters {
 	u64 mappings;         /* host mappings that the regions are made of now */
 	u64 mappings_refused; /* area calls refused because of their limit */
 	u64 move_copies;      /* pages moved by copying */
+	u64 pages_placed;     /* pages of plain areas whose host mapping was changed */
+	u64 places_refused;   /* and those where it was not: limit, no memory */
 };
 void host_counters(struct machine *m, struct host_counters *out);
 
@@ -105,11 +114,12 @@ struct host_probe {
 	bool uffd_user_mode_only; /* the unprivileged kind works */
 	bool uffd_device;         /* /dev/userfaultfd can be opened */
 	bool has_sigbus, has_wp, has_move, has_exact_address, has_minor_shmem;
+	bool has_plain; /* plain areas are possible */
 	u64 uffd_features;
 	int sysctl_unprivileged; /* vm.unprivileged_userfaultfd; -1: unknown */
 	bool syscall_user_dispatch;
 	bool pagemap_scan;
-	bool has_vector; /* process_madvise(MADV_DONTNEED) of ourselves */
+	bool has_vector;       /* process_madvise(MADV_DONTNEED) of ourselves */
 	int overcommit_memory; /* vm.overcommit_memory; -1: unknown */
 	u64 max_map_count;
 	u64 address_space_limit; /* RLIMIT_AS; ~0: none */

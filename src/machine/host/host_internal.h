@@ -76,6 +76,10 @@ struct mspace {
 	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
 	aptr_t next;        /* (A) in host.spaces */
+	aptr_t place; /* (A) words that say what plain areas show (place.c); NULL: there are none */
+	u64 plain_first; /* (M) pages [plain_first, plain_last) hold all that ever were plain */
+	u64 plain_last;  /* (M) */
+	u64 nr_broken;   /* (M) pages whose place is PLACE_BROKEN */
 	/* Drops under way, by 2 MiB block modulo DROP_BLOCKS: there states may say ABSENT of pages
 	 * that the kernel still has. Own lines. */
 	a32_t dropping[DROP_BLOCKS] cacheline_aligned;
@@ -112,9 +116,15 @@ struct host {
 
 	a32_t fixing; /* a core read is being fixed (trap.c) */
 
+	a64_t *window; /* (C) REGION_SLOTS addresses, (A), set under `lock`; NULL: no CAP_PLAIN */
+	a32_t memfd;   /* (A) descriptor + 1, set under `lock`; 0: none yet */
+	struct range overflow; /* (C) */
+
 	char *stage;         /* (C) the staging buffers */
 	a32_t *stage_next;   /* (C) links of the free lists, (A) */
 	a32_t stage_made[2]; /* buffers ever handed out */
+	/* Pages of a buffer that are in their frames already. Owned by the buffer's owner. */
+	u64 stage_taken[NR_STAGE_SMALL + NR_STAGE_LARGE][STAGE_LARGE / 64];
 	struct stage_cpu stage_cpu[MAX_CPUS];
 
 	a64_t rng;
@@ -124,6 +134,8 @@ struct host {
 		a64_t core_reads_fixed;
 		a64_t mappings_refused;
 		a64_t move_copies;
+		a64_t pages_placed;
+		a64_t places_refused;
 	} count;
 };
 
@@ -154,6 +166,93 @@ static inline struct mspace *host_space_at(struct host *h, u64 va)
 
 	return slot < REGION_SLOTS ? aptr_read_acquire(&h->region[slot]) : NULL;
 }
+
+/* Read-only or not yet dirty: the first store is to trap. */
+static inline bool entry_wants_protection(u64 entry)
+{
+	return (entry & (ENTRY_WRITE | ENTRY_DIRTY)) != (ENTRY_WRITE | ENTRY_DIRTY);
+}
+
+/* ---- plain frames: memfd.c, place.c, plain.c ---- */
+#define PLAIN_BASE   BIT(35) /* addresses have 47 bits */
+#define PLACE_DETAIL BIT(63)
+#define PLACE_BROKEN BIT(62)
+
+/* The frame that belongs to an address, and where a frame lies in the memfd. */
+static inline u64 plain_frame(u64 va)
+{
+	return PLAIN_BASE + (va >> PAGE_SHIFT);
+}
+
+static inline u64 plain_offset(u64 pfn)
+{
+	return (pfn - PLAIN_BASE) << PAGE_SHIFT;
+}
+
+static inline int memfd_of(struct host *h)
+{
+	return (int)a32_read_acquire(&h->memfd) - 1;
+}
+
+static inline void *plain_window(struct host *h, u64 pfn)
+{
+	u64 offset = plain_offset(pfn);
+	u64 at = a64_read_acquire(&h->window[offset >> REGION_GRANULE_SHIFT]);
+
+	return at ? (void *)(uintptr_t)(at + offset % REGION_GRANULE) : NULL;
+}
+
+void plain_init(struct host *h, u64 offered, u64 overflow_bytes);
+void plain_fini(struct host *h);
+int must_check plain_prepare(struct host *h, struct mspace *s);
+void plain_forked_child(struct host *h);
+long memfd_map(struct host *h, u64 va, u64 size, u64 pfn, int prot);
+int must_check plain_write(struct host *h, u64 pfn, const void *from, u32 nr);
+void *plain_fill_begin(struct host *h, u64 pfn, u32 nr);
+int must_check plain_fill_end(struct host *h, u64 pfn, u32 nr, void *buf);
+void plain_release(struct host *h, u64 pfn, u64 nr);
+int must_check plain_move(struct host *h, u64 dst, u64 src, u32 nr);
+s64 plain_resident_pages(struct host *h);
+
+static inline a64_t *place_word(const struct mspace *s, a64_t *blocks, u64 page)
+{
+	return blocks + (range_size(s->r) >> PAGE_SHIFT) / PTRS_PER_TABLE + page;
+}
+
+/* The frame that the page's host mapping shows; 0: it is not plain. LOCKING: the page's entry lock,
+ * its space for writing, or (M). */
+static inline u64 place_of(const struct mspace *s, u64 page)
+{
+	a64_t *blocks = aptr_read_acquire((aptr_t *)(uintptr_t)&s->place);
+	u64 word;
+
+	if (!blocks)
+		return 0;
+	word = a64_read_acquire(&blocks[page / PTRS_PER_TABLE]);
+	if (word & PLACE_DETAIL)
+		return a64_read(place_word(s, blocks, page));
+	return word ? word + page % PTRS_PER_TABLE : 0;
+}
+
+size_t place_bytes(u64 region);
+/* Does the page show anything but the frame after its predecessor's? LOCKING: (M) */
+bool place_breaks_at(const struct mspace *s, u64 page);
+/* The next run of plain pages in [*first, *last). LOCKING: (M) */
+bool place_next(struct mspace *s, u64 *first, u64 *last);
+/* r, ordinary so far, becomes a plain area. On failure it is as before or broken. LOCKING: (M) */
+int must_check place_area(struct mspace *s, struct range r, u64 pfn, u32 prot);
+/* What of r is plain becomes ordinary. LOCKING: (M) */
+int must_check place_gone(struct mspace *s, struct range r);
+int must_check place_mend(struct mspace *s, struct range r);
+/* [first, last), nothing of which is populated, shows frames from pfn on. -ENOSPC: too many host
+ * mappings. LOCKING: entry lock. */
+int must_check place_move(struct mspace *s, u64 first, u64 last, u64 pfn);
+/* Was an access refused natively only because the page was being placed? Safe in a signal handler.
+ */
+bool place_denied(struct mspace *s, u64 va, bool write);
+int must_check place_forked_child(struct mspace *s);
+int must_check plain_entries_changed(struct mspace *s, u64 page, const u64 *entries, u32 nr,
+				     const void *fill, bool fill_zero, bool force);
 
 /* ---- state.c ---- */
 /* The pages of [first, last) that lie in the word of `first`, as bits of the low half. */
@@ -205,7 +304,11 @@ struct uffd_result {
 int must_check uffd_open(u64 features, u64 *offered, int fd_floor);
 /* Of what the kernel offers, what uffd_open(0) asked for. */
 u64 uffd_features_used(u64 offered);
-int must_check uffd_register(struct host *h, u64 va, u64 size);
+/* Do these features suffice for plain areas? */
+bool uffd_has_plain(u64 offered);
+int must_check uffd_register(struct host *h, u64 va, u64 size, bool plain);
+/* EEXIST: mapped already; EFAULT: the file has no page there. */
+struct uffd_result uffd_continue(struct host *h, u64 va, u64 size, bool protect);
 struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, bool protect);
 struct uffd_result uffd_move(struct host *h, u64 dst, u64 src, u64 size);
 int must_check uffd_protect(struct host *h, u64 va, u64 size, bool on);
@@ -226,6 +329,8 @@ void host_drop(struct mspace *s, u64 first, u64 last);
 /* The same, and when it returns nothing of [first, last) can be read, whoever else was dropping
  * it. Nobody else populates pages of the range meanwhile. */
 void host_empty(struct mspace *s, u64 first, u64 last);
+/* The same protection for pages [first, last), all of them populated. */
+void host_protect_pages(struct mspace *s, u64 first, u64 last, bool on);
 int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 			 unsigned level, const void *fill, bool fill_zero, bool force);
 void host_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
@@ -242,6 +347,9 @@ void host_space_destroy(struct machine *m, struct mspace *s);
 int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u64 end));
 
 /* ---- area.c ---- */
+/* Ordinary memory, nothing populated, in place of whatever is mapped there. On failure either
+ * nothing has changed, or nobody can access it. LOCKING: (M) */
+int must_check restore_managed(struct mspace *s, u64 start, u64 end, bool *changed);
 void *host_frame_window(struct machine *m, u64 pfn);
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);
 int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
@@ -256,6 +364,10 @@ int must_check extent_set(struct mspace *s, struct range r, u32 prot);
 void extent_publish(struct mspace *s);
 /* The first extent that ends above va, or NULL. */
 struct extent *extent_find(struct mspace *s, u64 va);
+/* PROT_BITS_* or PROT_BITS_FOREIGN. */
+u32 extent_prot(struct mspace *s, u64 va);
+/* Do the pages before and at va differ in it? */
+bool extent_breaks_at(struct mspace *s, u64 va);
 
 /* ---- read.c ---- */
 void host_read_begin(struct machine *m);
@@ -270,7 +382,14 @@ bool host_reading(void);
 int must_check stage_init(struct host *h);
 void stage_fini(struct host *h);
 void *host_fill_begin(struct machine *m, u64 pfn, u32 nr);
-void host_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
+int host_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
+/* Of the pools only, and with account of what has been taken out. NULL: all are in use. */
+void *stage_get_tracked(struct host *h, u32 nr);
+bool stage_has(struct host *h, const void *at);
+/* nr pages from `at` on, inside a buffer, are in their frames now. */
+void stage_take(struct host *h, const void *at, u32 nr);
+/* Is page i of the buffer? *run: as many from there on, of nr in all, are like it. */
+bool stage_taken_run(struct host *h, const void *buf, u32 i, u32 nr, u32 *run);
 void *stage_get(struct host *h, u32 nr);
 void stage_put(struct host *h, u32 nr, void *buf);
 
@@ -287,6 +406,7 @@ void host_mem_discard(struct machine *m, void *addr, size_t bytes);
 /* NULL on failure; never managed, zeroed, not counted against an overcommit limit until used. */
 void *sys_map(size_t bytes);
 void sys_unmap(void *addr, size_t bytes);
+u64 sys_reserve(u64 bytes, int prot); /* aligned to the granule; 0: no room */
 
 /* ---- file.c ---- */
 int host_file_open(struct machine *m, const char *path, u64 *size);

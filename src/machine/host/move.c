@@ -125,9 +125,8 @@ fail:
 	return -ENOMEM;
 }
 
-int host_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr)
+static int move_home(struct host *h, u64 dst_pfn, u64 src_pfn, u32 nr)
 {
-	struct host *h = host_of(m);
 	struct move mv = {
 		.h = h,
 		.ss = host_space_at(h, src_pfn << PAGE_SHIFT),
@@ -142,4 +141,13 @@ int host_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr)
 		return -ENOMEM;
 	host_drop(mv.ss, mv.src, mv.src + nr);
 	return 0;
+}
+
+int host_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr)
+{
+	bool home = frame_is_home(m, src_pfn);
+
+	BUG_ON(frame_is_home(m, dst_pfn) != home);
+	return home ? move_home(host_of(m), dst_pfn, src_pfn, nr) :
+		      plain_move(host_of(m), dst_pfn, src_pfn, nr);
 }

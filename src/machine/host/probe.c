@@ -161,10 +161,22 @@ static void resident_part(struct resident *r, u64 start, u64 end)
 	r->pages = n < 0 ? n : r->pages + n;
 }
 
+/* The parts of [start, end) that are not plain. LOCKING: as host_resident_pages. */
+static void resident_private(struct resident *r, struct mspace *s, u64 start, u64 end)
+{
+	u64 first = page_of(s, start), stop = page_of(s, end), last = stop;
+
+	for (; place_next(s, &first, &last); first = last, last = stop) {
+		resident_part(r, start, va_of(s, first));
+		start = va_of(s, last);
+	}
+	resident_part(r, start, end);
+}
+
 s64 host_resident_pages(struct machine *m)
 {
 	struct host *h = host_of(m);
-	struct resident r = { .pages = 0 };
+	struct resident r = { .pages = plain_resident_pages(h) };
 
 	r.pagemap = (int)native_syscall(SYS_openat, (long)AT_FDCWD, "/proc/self/pagemap",
 					(long)(O_RDONLY | O_CLOEXEC), 0l);
@@ -172,20 +184,32 @@ s64 host_resident_pages(struct machine *m)
 	for (struct mspace *s = aptr_read(&h->spaces); s; s = aptr_read(&s->next)) {
 		u64 va = s->r.start;
 
-		/* The extents are read without their lock (it has the same rank): exact at
-		 * quiescence. */
+		/* The extents and places are read without their lock (it has the same rank): exact
+		 * at quiescence. */
 		for (u32 i = 0; i < s->nr_ext; i++) {
 			if (s->ext[i].prot != PROT_BITS_FOREIGN)
 				continue;
-			resident_part(&r, va, s->ext[i].start);
+			resident_private(&r, s, va, s->ext[i].start);
 			va = s->ext[i].end;
 		}
-		resident_part(&r, va, s->r.end);
+		resident_private(&r, s, va, s->r.end);
 	}
 	mutex_unlock(&h->lock);
 	if (r.pagemap >= 0)
 		native_syscall(SYS_close, (long)r.pagemap);
 	return r.pages;
+}
+
+/* Those of plain areas are translations, not pages. */
+static u64 populated_private(struct mspace *s)
+{
+	u64 p = 0, stop = range_size(s->r) >> PAGE_SHIFT, first = 0, last = stop, n = 0;
+
+	for (; place_next(s, &first, &last); first = last, last = stop) {
+		n += state_count_populated(s, p, first);
+		p = last;
+	}
+	return n + state_count_populated(s, p, stop);
 }
 
 u64 host_populated_pages(struct machine *m)
@@ -195,7 +219,7 @@ u64 host_populated_pages(struct machine *m)
 
 	mutex_lock(&h->lock);
 	for (struct mspace *s = aptr_read(&h->spaces); s; s = aptr_read(&s->next))
-		n += state_count_populated(s, 0, range_size(s->r) >> PAGE_SHIFT);
+		n += populated_private(s);
 	mutex_unlock(&h->lock);
 	return n;
 }
@@ -224,6 +248,7 @@ static void probe_uffd(struct host_probe *out)
 	out->has_move = offered & UFFD_FEATURE_MOVE;
 	out->has_exact_address = offered & UFFD_FEATURE_EXACT_ADDRESS;
 	out->has_minor_shmem = offered & UFFD_FEATURE_MINOR_SHMEM;
+	out->has_plain = uffd_has_plain(offered);
 }
 
 static bool probe_scan(void)

@@ -24,11 +24,11 @@ static size_t extent_bytes(const struct host *h)
 	return ALIGN_UP((h->max_mappings + 4ul) * sizeof(struct extent), PAGE_SIZE);
 }
 
-/* Addresses aligned to the granule, so that no granule is shared by two regions. 0: none. */
-static u64 reserve(u64 bytes)
+/* Aligned to the granule, so that no granule is shared by two regions. */
+u64 sys_reserve(u64 bytes, int prot)
 {
 	u64 whole = bytes + REGION_GRANULE;
-	long at = native_syscall(SYS_mmap, 0l, whole, (long)(PROT_READ | PROT_WRITE),
+	long at = native_syscall(SYS_mmap, 0l, whole, (long)prot,
 				 (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE), -1l, 0l);
 	u64 start;
 
@@ -50,11 +50,13 @@ static void free_tables(struct mspace *s, u64 bytes)
 		sys_unmap(s->touched, touched_bytes(bytes));
 	if (s->ext)
 		sys_unmap(s->ext, extent_bytes(s->h));
+	if (aptr_read(&s->place))
+		sys_unmap(aptr_read(&s->place), place_bytes(bytes));
 }
 
 static int region_init(struct mspace *s, u64 bytes)
 {
-	u64 start = reserve(bytes);
+	u64 start = sys_reserve(bytes, PROT_READ | PROT_WRITE);
 	int err;
 
 	if (!start)
@@ -72,7 +74,7 @@ static int region_init(struct mspace *s, u64 bytes)
 	if (!err)
 		sys_madvise(start, bytes, MADV_DONTDUMP);
 	if (!err)
-		err = uffd_register(s->h, start, bytes);
+		err = uffd_register(s->h, start, bytes, false);
 	if (err) {
 		native_syscall(SYS_munmap, start, bytes);
 		free_tables(s, bytes);
@@ -157,7 +159,7 @@ int host_for_managed(struct mspace *s, int (*fn)(struct mspace *s, u64 start, u6
 
 static int register_part(struct mspace *s, u64 start, u64 end)
 {
-	return uffd_register(s->h, start, end - start);
+	return uffd_register(s->h, start, end - start, false);
 }
 
 /* The kernel has forgotten every write protection: set it again, one call for each run of protected
@@ -206,11 +208,14 @@ int host_forked_child(struct machine *m)
 		a32_init(&h->readers[i].readers, 0);
 	a32_init(&h->barrier, 0);
 	a32_init(&h->fixing, 0);
+	plain_forked_child(h);
 	/* The mapping of the zero page is not copied by fork. */
 	sys_madvise((u64)(uintptr_t)h->zeroes, ZERO_PAGES << PAGE_SHIFT, HOST_MADV_POPULATE_READ);
 	for (struct mspace *s = aptr_read(&h->spaces); s && !err; s = aptr_read(&s->next)) {
 		mutex_init(&s->lock, LOCK_MACHINE);
-		err = host_for_managed(s, register_part);
+		err = place_forked_child(s);
+		if (!err)
+			err = host_for_managed(s, register_part);
 		if (!err)
 			err = protect_again(s);
 	}

@@ -8,6 +8,8 @@
  */
 #include "machine/host/host_internal.h"
 
+#include <string.h>
+
 static const struct {
 	u32 pages;
 	u32 count;
@@ -75,9 +77,9 @@ static void *address_of(struct host *h, unsigned cls, u32 index)
 	return base + (size_t)(index - size_class[cls].first) * size_class[cls].pages * PAGE_SIZE;
 }
 
-void *stage_get(struct host *h, u32 nr)
+/* 0: all are out. */
+static u32 take(struct host *h, unsigned cls)
 {
-	unsigned cls = class_of(nr);
 	u32 cpu = base_cpu(), index = pop(h, cls, cpu), made;
 
 	/* Another processor's before a new one: threads that move would touch ever more of them. */
@@ -87,9 +89,68 @@ void *stage_get(struct host *h, u32 nr)
 	while (!index && made < size_class[cls].count)
 		if (a32_cmpxchg(&h->stage_made[cls], &made, made + 1))
 			index = size_class[cls].first + made + 1;
-	if (index)
-		return address_of(h, cls, index - 1);
-	return sys_map((size_t)nr << PAGE_SHIFT);
+	return index;
+}
+
+void *stage_get(struct host *h, u32 nr)
+{
+	unsigned cls = class_of(nr);
+	u32 index = take(h, cls);
+
+	return index ? address_of(h, cls, index - 1) : sys_map((size_t)nr << PAGE_SHIFT);
+}
+
+bool stage_has(struct host *h, const void *at)
+{
+	return (const char *)at >= h->stage && (size_t)((const char *)at - h->stage) < STAGE_BYTES;
+}
+
+/* ---- what has been taken out of a buffer. Owned by the buffer's owner. ---- */
+/* The bits of the buffer that `at` lies in; *page: its page there. */
+static u64 *taken_of(struct host *h, const void *at, u32 *page)
+{
+	size_t offset = (size_t)((const char *)at - h->stage);
+	unsigned cls = offset >= STAGE_SMALL_BYTES;
+	u32 pages;
+
+	if (cls)
+		offset -= STAGE_SMALL_BYTES;
+	pages = (u32)(offset >> PAGE_SHIFT);
+	*page = pages % size_class[cls].pages;
+	return h->stage_taken[size_class[cls].first + pages / size_class[cls].pages];
+}
+
+void *stage_get_tracked(struct host *h, u32 nr)
+{
+	unsigned cls = class_of(nr);
+	u32 index = take(h, cls);
+
+	if (!index)
+		return NULL;
+	memset(h->stage_taken[index - 1], 0, sizeof(h->stage_taken[0]));
+	return address_of(h, cls, index - 1);
+}
+
+void stage_take(struct host *h, const void *at, u32 nr)
+{
+	u32 page;
+	u64 *bits = taken_of(h, at, &page);
+
+	for (u32 i = page; i < page + nr; i++)
+		bits[i / 64] |= BIT(i % 64);
+}
+
+bool stage_taken_run(struct host *h, const void *buf, u32 i, u32 nr, u32 *run)
+{
+	u32 first, n = 0;
+	u64 *bits = taken_of(h, buf, &first);
+	bool taken = bits[i / 64] >> (i % 64) & 1;
+
+	BUG_ON(first);
+	while (i + n < nr && (bits[(i + n) / 64] >> ((i + n) % 64) & 1) == taken)
+		n++;
+	*run = n;
+	return taken;
 }
 
 void stage_put(struct host *h, u32 nr, void *buf)
@@ -97,7 +158,7 @@ void stage_put(struct host *h, u32 nr, void *buf)
 	unsigned cls = class_of(nr);
 	size_t offset = (size_t)((char *)buf - h->stage);
 
-	if ((char *)buf < h->stage || offset >= STAGE_BYTES) {
+	if (!stage_has(h, buf)) {
 		sys_unmap(buf, (size_t)nr << PAGE_SHIFT);
 		return;
 	}
@@ -109,14 +170,18 @@ void stage_put(struct host *h, u32 nr, void *buf)
 
 void *host_fill_begin(struct machine *m, u64 pfn, u32 nr)
 {
-	(void)pfn;
 	DEBUG_ON(nr == 0 || nr > STAGE_LARGE);
+	if (!frame_is_home(m, pfn))
+		return plain_fill_begin(host_of(m), pfn, nr);
 	return stage_get(host_of(m), nr);
 }
 
-void host_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
+int host_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
 {
-	(void)pfn;
-	if (buf)
-		stage_put(host_of(m), nr, buf);
+	if (!buf)
+		return 0;
+	if (!frame_is_home(m, pfn))
+		return plain_fill_end(host_of(m), pfn, nr, buf);
+	stage_put(host_of(m), nr, buf);
+	return 0;
 }

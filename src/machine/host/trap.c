@@ -24,14 +24,16 @@ bool host_trap_info(struct machine *m, const siginfo_t *si, const ucontext_t *uc
 {
 	u64 va = (u64)(uintptr_t)si->si_addr;
 
+	struct mspace *s = host_space_at(host_of(m), va);
+	bool denied = si->si_signo == SIGSEGV;
+
 	/* Sent by kill, or a machine check: not ours, whatever address it carries. */
-	if (si->si_code != BUS_ADRERR || uc->uc_mcontext.gregs[REG_TRAPNO] != TRAP_PAGE_FAULT)
-		return false;
-	if (!host_owns(m, va, 1))
+	if (!s || si->si_code != (denied ? SEGV_ACCERR : BUS_ADRERR) ||
+	    uc->uc_mcontext.gregs[REG_TRAPNO] != TRAP_PAGE_FAULT)
 		return false;
 	out->va = va;
 	out->write = uc->uc_mcontext.gregs[REG_ERR] & ERROR_WRITE;
-	return true;
+	return !denied || place_denied(s, va, out->write);
 }
 
 /* A lock of its own: it is taken in a signal handler whose thread may hold any other. */
@@ -63,7 +65,7 @@ static int fix_page(struct mspace *s, u64 page)
 	u64 state = state_of(s, page);
 	struct uffd_result res;
 
-	if (state == STATE_BUSY) /* foreign */
+	if (state == STATE_BUSY || place_of(s, page)) /* foreign; or nothing that the core reads */
 		return -ENOENT;
 	if (state == STATE_ABSENT && !state_change(s, page, STATE_ABSENT, STATE_BUSY))
 		return 0; /* changed this moment: look again */

@@ -7,6 +7,8 @@
 
 #define UFFD_WANTED (UFFD_FEATURE_SIGBUS | UFFD_FEATURE_PAGEFAULT_FLAG_WP)
 #define UFFD_LIKED  (UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_MOVE)
+#define UFFD_PLAIN \
+	(UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_WP_HUGETLBFS_SHMEM)
 
 int host_raise_fd(int fd, int floor)
 {
@@ -67,7 +69,16 @@ static long open_with(u64 features, u64 *offered)
 
 u64 uffd_features_used(u64 offered)
 {
-	return UFFD_WANTED | (offered & UFFD_LIKED);
+	return UFFD_WANTED | (offered & UFFD_LIKED) | (uffd_has_plain(offered) ? UFFD_PLAIN : 0);
+}
+
+/* CONTINUE with write protection has no feature bit; it came (6.4) with another that we do not use.
+ */
+bool uffd_has_plain(u64 offered)
+{
+	const u64 needs = UFFD_PLAIN | UFFD_FEATURE_WP_UNPOPULATED;
+
+	return (offered & needs) == needs;
 }
 
 /*
@@ -92,11 +103,12 @@ int uffd_open(u64 features, u64 *offered, int fd_floor)
 	return host_raise_fd((int)fd, fd_floor);
 }
 
-int uffd_register(struct host *h, u64 va, u64 size)
+int uffd_register(struct host *h, u64 va, u64 size, bool plain)
 {
 	struct uffdio_register reg = {
 		.range = { va, size },
-		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
+		.mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP |
+			(plain ? UFFDIO_REGISTER_MODE_MINOR : 0),
 	};
 
 	return (int)native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_REGISTER, &reg);
@@ -118,6 +130,28 @@ struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, 
 		/* A partial copy reports EAGAIN and how far it came; what stopped it shows next. */
 		if (c.copy > 0)
 			res.done += (u64)c.copy;
+		else if (err && err != -EAGAIN && err != -EINTR) {
+			res.err = (int)err;
+			break;
+		}
+	}
+	return res;
+}
+
+struct uffd_result uffd_continue(struct host *h, u64 va, u64 size, bool protect)
+{
+	struct uffd_result res = { 0, 0 };
+
+	while (res.done < size) {
+		struct host_uffdio_continue c = {
+			.start = va + res.done,
+			.len = size - res.done,
+			.mode = protect ? HOST_CONTINUE_MODE_WP : 0,
+		};
+		long err = native_syscall(SYS_ioctl, (long)h->fd, (long)HOST_UFFDIO_CONTINUE, &c);
+
+		if (c.mapped > 0)
+			res.done += (u64)c.mapped;
 		else if (err && err != -EAGAIN && err != -EINTR) {
 			res.err = (int)err;
 			break;

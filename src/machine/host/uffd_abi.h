@@ -26,6 +26,12 @@
 #ifndef UFFD_FEATURE_WP_UNPOPULATED
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
+#ifndef UFFD_FEATURE_MINOR_SHMEM
+#define UFFD_FEATURE_MINOR_SHMEM (1 << 10)
+#endif
+#ifndef UFFDIO_REGISTER_MODE_MINOR
+#define UFFDIO_REGISTER_MODE_MINOR ((__u64)1 << 2)
+#endif
 #ifndef UFFD_FEATURE_POISON
 #define UFFD_FEATURE_POISON (1 << 14)
 #endif
@@ -47,12 +53,22 @@ struct host_uffdio_move {
 #define HOST_UFFDIO_MOVE          _IOWR(UFFDIO, 0x05, struct host_uffdio_move)
 #define HOST_MOVE_ALLOW_SRC_HOLES 2ull
 
+struct host_uffdio_continue {
+	u64 start;
+	u64 len;
+	u64 mode;
+	s64 mapped; /* out: bytes mapped, or -errno */
+};
+#define HOST_UFFDIO_CONTINUE  _IOWR(UFFDIO, 0x07, struct host_uffdio_continue)
+#define HOST_CONTINUE_MODE_WP 2ull /* Linux 6.4 */
+
 #ifndef USERFAULTFD_IOC_NEW
 #define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
 #endif
 
 #define HOST_MADV_DONTNEED_LOCKED 24
 #define HOST_MADV_POPULATE_READ   22
+#define HOST_MADV_POPULATE_WRITE  23
 
 struct host_page_region {
 	u64 start;

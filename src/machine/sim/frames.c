@@ -42,14 +42,15 @@ void *sim_fill_begin(struct machine *m, u64 pfn, u32 nr)
 	return buf;
 }
 
-void sim_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
+int sim_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf)
 {
 	struct sim *sim = sim_of(m);
 
 	if (!buf || is_plain(sim, pfn))
-		return;
+		return 0;
 	free(buf);
 	a64_sub(&sim->n.staging, 1);
+	return 0;
 }
 
 static void release_plain(struct sim *sim, u64 pfn, u32 nr)

@@ -179,7 +179,7 @@ bool sim_set_ad(a64_t *word, u64 *entry, bool write);
 /* frames.c */
 void *sim_frame_window(struct machine *m, u64 pfn);
 void *sim_fill_begin(struct machine *m, u64 pfn, u32 nr);
-void sim_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
+int sim_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
 void sim_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
 int sim_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
 int sim_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
