@@ -93,6 +93,9 @@ static void note_flush(struct sharer *k, u64 va)
 static u64 shared_entry(struct sharer *k, u64 e)
 {
 	e &= ~ENTRY_WRITE;
+	/* What could only be written cannot be accessed at all in a view without that right. */
+	if (!(vma_flags(k->to) & VM_PROT_MASK))
+		e = (e & ~ENTRY_PRESENT) | ENTRY_PROTNONE;
 	/* Used there, not here. Software keeps the bit set in what is present. */
 	return machine_has(k->q->machine, CAP_HW_AD) ? e & ~ENTRY_ACCESSED : e;
 }
@@ -148,7 +151,7 @@ static int copy_pinned(struct sharer *k, u32 n, u64 va)
 	folio_get(new);
 	folio_add_new_anon_rmap(k->q, new, k->to, va + k->delta);
 	folio_set(new, PG_DIRTY);
-	e = (e & ~(ENTRY_FRAME_MASK | ENTRY_WRITE)) |
+	e = (shared_entry(k, e) & ~ENTRY_FRAME_MASK) |
 	    pte_mk(folio_pfn(k->q, new), ENTRY_DIRTY | ENTRY_ACCESSED);
 	if ((vf & VM_WRITE) && (vf & VM_PROT_MASK))
 		e |= ENTRY_WRITE;

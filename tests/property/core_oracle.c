@@ -220,6 +220,8 @@ static void *worker_main(void *p)
 			data_compare_slice(w, &w->slice[i]);
 		for (u32 i = 0; i < NR_CHILDREN; i++)
 			child_compare(w, &w->child[i]);
+		for (u32 i = 0; i < NR_VIEWS; i++)
+			view_compare(w, &w->view[i]);
 		pthread_barrier_wait(&run->barrier);
 		if (!w->id) {
 			run->phase = phase + 1;
@@ -246,6 +248,8 @@ static int open_instance(struct run *run)
 	int rc;
 
 	inject_init(&run->inject);
+	sc.caps |= (run->cfg.placed ? CAP_PLACED : 0) |
+		   (run->cfg.flush_locked ? CAP_FLUSH_UNDER_LOCK : 0);
 	sc.seed = run->cfg.seed;
 	sc.inject = &run->inject;
 	sc.ram_frames = working_set(&run->cfg) * 2 + 1024;
@@ -331,6 +335,8 @@ static void close_workers(struct run *run)
 			free(w->pin[i].copy);
 		for (u32 i = 0; i < NR_CHILDREN; i++)
 			child_free(&w->child[i]);
+		for (u32 i = 0; i < NR_VIEWS; i++)
+			view_free(&w->view[i]);
 		free(w);
 	}
 }
@@ -471,6 +477,8 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 		data_unpin_all(run->worker[t]);
 		for (u32 i = 0; i < NR_CHILDREN; i++)
 			child_exit(run->worker[t], &run->worker[t]->child[i]);
+		for (u32 i = 0; i < NR_VIEWS; i++)
+			view_exit(run->worker[t], &run->worker[t]->view[i]);
 	}
 	report->swap_out = stat_read(run->q, STAT_SWAP_OUT_PAGES);
 	report->swap_in = stat_read(run->q, STAT_SWAP_IN_PAGES);

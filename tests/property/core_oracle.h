@@ -7,8 +7,8 @@
  * working set, so that reclaim and swap run all the time. In the injecting phases operations may
  * fail, but never lose contents.
  *
- * On plain frames the space is forked meanwhile: its children have the contents of that moment, are
- * used and end in between.
+ * On plain frames the space is forked and snapshots are made meanwhile: children and snapshots have
+ * the contents of that moment, are used and end in between.
  *
  * A page that MADV_FREE was applied to holds its old bytes or zeroes until it is written; every
  * other page has exactly one right value. At the end of each phase all threads stand still:
@@ -24,9 +24,11 @@
 
 struct oracle_config {
 	const char *name;
-	bool home;       /* home frames, else plain frames and reservations */
-	bool hw_ad;      /* accessed and dirty bits by hardware */
-	bool background; /* a reclaim thread of the core's own */
+	bool home;         /* home frames, else plain frames and reservations */
+	bool hw_ad;        /* accessed and dirty bits by hardware */
+	bool placed;       /* who writes a shared page keeps its frame */
+	bool flush_locked; /* flushes under the entry lock, on plain frames too */
+	bool background;   /* a reclaim thread of the core's own */
 	u32 threads;
 	u64 ops; /* of all threads together */
 	u64 seed;

@@ -61,7 +61,7 @@ static void check_bytes(struct worker *w, struct slice *s, u32 page, u64 off, co
 			got[0], shadow(s, page)[off]);
 }
 
-static void child_load(struct worker *w, struct child *c, struct span p, u64 off, u64 n)
+void child_load(struct worker *w, struct child *c, struct span p, u64 off, u64 n)
 {
 	u8 got[PAGE_SIZE];
 	int rc = sim_load(w->run->m, w->id, c->s->ms, span_va(p) + off, got, n);
@@ -145,10 +145,9 @@ static void child_count(struct worker *w, struct child *c)
 		oracle_wrong(w, "adding in a child gives %d", rc);
 }
 
-static void use(struct worker *w, struct child *c)
+void child_use(struct worker *w, struct child *c, struct span p)
 {
-	struct span p = { &c->slice[rnd(w, NR_SLICES)], (u32)rnd(w, SLICE_PAGES), 1 };
-	u64 kind = rnd(w, 100);
+	u64 kind = rnd(w, 86);
 
 	if (kind < 35)
 		child_load(w, c, p, rnd(w, 64) * 8, 64);
@@ -158,8 +157,17 @@ static void use(struct worker *w, struct child *c)
 		child_advise(w, c, p);
 	else if (kind < 78)
 		child_unmap(w, c, p);
-	else if (kind < 86)
+	else
 		child_pin(w, c, p);
+}
+
+static void use(struct worker *w, struct child *c)
+{
+	struct span p = { &c->slice[rnd(w, NR_SLICES)], (u32)rnd(w, SLICE_PAGES), 1 };
+	u64 kind = rnd(w, 100);
+
+	if (kind < 86)
+		child_use(w, c, p);
 	else if (kind < 92)
 		child_count(w, c);
 	else

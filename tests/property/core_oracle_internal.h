@@ -21,6 +21,7 @@
 #define NR_SLICES       6u /* per worker */
 #define NR_PINS         3u /* per worker */
 #define NR_CHILDREN     2u /* per worker */
+#define NR_VIEWS        3u /* per worker */
 #define PIN_PAGES       4u
 #define SHARED_PAGES    8u
 #define SHARED_PER_PAGE 16u
@@ -62,6 +63,12 @@ struct child {
 	struct slice slice[NR_SLICES];
 };
 
+/* A snapshot: pages [first, first + n) of c.slice[0], in the run's own space. */
+struct view {
+	struct child c;
+	u32 first, n; /* n == 0: none at the moment */
+};
+
 struct run {
 	struct oracle_config cfg;
 	struct machine *m;
@@ -91,6 +98,7 @@ struct worker {
 	struct slice slice[NR_SLICES];
 	struct pin pin[NR_PINS];
 	struct child child[NR_CHILDREN];
+	struct view view[NR_VIEWS];
 	u64 sum; /* added to shared counters */
 	pthread_t thread;
 };
@@ -163,6 +171,15 @@ void fork_any(struct worker *w);
 void child_compare(struct worker *w, struct child *c);
 void child_exit(struct worker *w, struct child *c);
 void child_free(struct child *c);
+/* One operation on one page of it. */
+void child_use(struct worker *w, struct child *c, struct span p);
+void child_load(struct worker *w, struct child *c, struct span p, u64 off, u64 n);
+
+/* core_oracle_snapshot.c */
+void snapshot_any(struct worker *w);
+void view_compare(struct worker *w, struct view *v);
+void view_exit(struct worker *w, struct view *v);
+void view_free(struct view *v);
 
 /* core_oracle_data.c: loads, stores, comparisons, pins */
 int page_access(const struct page *p, bool write);

@@ -563,5 +563,6 @@ const struct op oracle_ops[] = {
 	{ "limit", 5, do_limit },
 	{ "other_space", 2, do_other_space },
 	{ "fork", 150, fork_any },
+	{ "snapshot", 150, snapshot_any },
 };
 const u32 oracle_nr_ops = ARRAY_SIZE(oracle_ops);

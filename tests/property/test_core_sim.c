@@ -53,6 +53,11 @@ static struct oracle_config config[] = {
 	{ "home_hw_4", .home = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 8 },
 	{ "home_files_4", .home = true, .ops = OPS, .threads = 4, .seed = 9 },
 	{ "plain_files_1", .hw_ad = true, .ops = OPS, .threads = 1, .seed = 10 },
+	{ "placed_sw_1", .placed = true, .flush_locked = true, .ops = OPS, .threads = 1,
+	  .seed = 11 },
+	{ "placed_sw_4", .placed = true, .flush_locked = true, .ops = OPS, .threads = 4,
+	  .seed = 12 },
+	{ "placed_hw_4", .placed = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 13 },
 };
 
 #define TEST(fn, i)                                        \
@@ -63,9 +68,10 @@ static struct oracle_config config[] = {
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(run_one, 0),   TEST(run_one, 1),   TEST(run_one, 2), TEST(run_one, 3),
-		TEST(run_one, 4),   TEST(run_one, 5),   TEST(run_one, 6), TEST(run_one, 7),
-		TEST(run_files, 8), TEST(run_files, 9),
+		TEST(run_one, 0),   TEST(run_one, 1),   TEST(run_one, 2),  TEST(run_one, 3),
+		TEST(run_one, 4),   TEST(run_one, 5),   TEST(run_one, 6),  TEST(run_one, 7),
+		TEST(run_files, 8), TEST(run_files, 9), TEST(run_one, 10), TEST(run_one, 11),
+		TEST(run_one, 12),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
