@@ -98,6 +98,7 @@ struct env {
 	a64_t flag[4];
 	struct space *child[2];  /* by do_fork; those that are left go at the end */
 	struct folio *folio;     /* the scenario's page, if it keeps one */
+	struct object *object;   /* by file(); it goes at the end */
 	struct folio *pinned[4]; /* by pin() */
 };
 
@@ -159,6 +160,16 @@ int child_store(struct env *e, u32 n, u64 va, u64 value);
 int child_load(struct env *e, u32 n, u64 va, u64 *value);
 int child_pin(struct env *e, u32 n, u64 va, u32 access); /* to e->pinned[n] */
 int child_unmap(struct env *e, u32 n, u64 va, u64 pages);
+/* Files: e->object, of so many pages of zeroes, on ON_HW and ON_SW; an area of its first pages. */
+void file(struct env *e, u64 pages);
+void file_area(struct env *e, u64 va, u64 pages, unsigned prot, bool shared);
+int do_file_store(struct env *e, u64 page, u64 value); /* by write(2) */
+s64 do_file_load(struct env *e, u64 page, u64 *value); /* by read(2): bytes */
+int do_truncate(struct env *e, u64 pages);
+int do_punch(struct env *e, u64 page, u64 pages);
+int do_fsync(struct env *e);
+/* What is on the disk, without steps. */
+u64 disk(struct env *e, u64 page);
 /* What a program's threads tell each other. */
 void set_flag(struct env *e, u32 n);
 bool get_flag(struct env *e, u32 n);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "api/core.h"
+#include "object/object.h"
 #include "swap/swap_internal.h"
 
 #define NR_CPUS 4u
@@ -140,6 +141,8 @@ void env_close(struct env *e)
 			space_destroy(q, e->child[n]);
 	if (e->s)
 		space_destroy(q, e->s);
+	if (e->object)
+		object_put(e->object);
 	must(!quire_check_all(q), "the core's invariants do not hold once the space is gone");
 	must(!cgroup_usage(q, CGROUP_ROOT), "%llu pages are charged though the space is gone",
 	     (unsigned long long)cgroup_usage(q, CGROUP_ROOT));

@@ -158,6 +158,7 @@ int object_truncate(struct object *o, u64 size)
 {
 	struct folio *edge = NULL;
 	u64 old;
+	bool locked;
 	int err = 0;
 
 	if (o->flags & OBJECT_GONE)
@@ -166,7 +167,9 @@ int object_truncate(struct object *o, u64 size)
 		return -EACCES;
 	if (size > OBJECT_SIZE_MAX)
 		return -EFBIG;
-	rwsem_write_lock(&o->invalidate);
+	locked = mech_on(o->q, MECH_TRUNCATE_INVALIDATE);
+	if (locked)
+		rwsem_write_lock(&o->invalidate);
 	old = object_size(o);
 	if (size > old)
 		err = grow(o, size);
@@ -175,7 +178,8 @@ int object_truncate(struct object *o, u64 size)
 	if (!err && size < old)
 		err = shrink(o, size);
 	drop_edge(o, edge);
-	rwsem_write_unlock(&o->invalidate);
+	if (locked)
+		rwsem_write_unlock(&o->invalidate);
 	qrcu_poll(o->q);
 	return err;
 }

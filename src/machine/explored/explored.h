@@ -69,6 +69,7 @@ bool xm_reachable(struct machine *m, unsigned unit, struct mspace *s, u64 va, bo
 /* The unit's cached translation of va (0: none), and the bytes behind a frame: for checks. */
 u64 xm_cached(struct machine *m, unsigned unit, struct mspace *s, u64 va);
 u64 xm_frame_word(struct machine *m, u64 pfn);
+u64 xm_file_word(struct machine *m, u64 block); /* of the file that is attached (file_attach) */
 void xm_forget_all(struct machine *m); /* in set-up: every TLB is empty */
 const char *xm_unit_name(struct machine *m, unsigned unit);
 /* The entry of va as it lies in the tables (0: none). */

@@ -62,6 +62,7 @@ struct xm_file_block {
 
 struct xm_file {
 	bool open; /* set-up and teardown only */
+	bool attached;
 	u64 size;
 	struct xm_file_block block[XM_FILE_BLOCKS];
 };
@@ -179,5 +180,9 @@ void xm_file_close(struct machine *m, int h);
 int xm_file_read(struct machine *m, int h, void *buf, u64 bytes, u64 offset);
 int xm_file_write(struct machine *m, int h, const void *buf, u64 bytes, u64 offset);
 void xm_file_punch(struct machine *m, int h, u64 bytes, u64 offset);
+int xm_file_attach(struct machine *m, const char *path, u32 flags, u64 *size);
+int xm_file_resize(struct machine *m, int h, u64 size);
+int xm_file_zero(struct machine *m, int h, u64 bytes, u64 offset);
+int xm_file_sync(struct machine *m, int h);
 
 #endif

@@ -88,6 +88,10 @@ static const struct machine_ops xm_ops = {
 	.file_read = xm_file_read,
 	.file_write = xm_file_write,
 	.file_punch = xm_file_punch,
+	.file_attach = xm_file_attach,
+	.file_resize = xm_file_resize,
+	.file_zero = xm_file_zero,
+	.file_sync = xm_file_sync,
 	.destroy = op_destroy,
 };
 

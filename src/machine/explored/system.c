@@ -56,6 +56,7 @@ int xm_file_open(struct machine *m, const char *path, u64 *size)
 		if (f->open)
 			continue;
 		f->open = true;
+		f->attached = false;
 		if (!*size || *size > XM_FILE_BLOCKS * PAGE_SIZE)
 			*size = XM_FILE_BLOCKS * PAGE_SIZE;
 		f->size = *size;
@@ -120,4 +121,56 @@ int xm_file_write(struct machine *m, int h, const void *buf, u64 bytes, u64 offs
 
 void xm_file_punch(struct machine *m, int h, u64 bytes, u64 offset)
 {
+}
+
+/* ---- the file of an object: one, of whole pages, with room for XM_FILE_BLOCKS ---- */
+
+int xm_file_attach(struct machine *m, const char *path, u32 flags, u64 *size)
+{
+	u64 room = 0;
+	int h = xm_file_open(m, path, &room);
+
+	if (h < 0)
+		return h;
+	xm_of(m)->file[h].attached = true;
+	*size = 0;
+	return h;
+}
+
+int xm_file_zero(struct machine *m, int h, u64 bytes, u64 offset)
+{
+	for (u64 at = 0; at < bytes; at += PAGE_SIZE) {
+		struct xm_file_block *b = file_block(m, h, offset + at);
+
+		x_access(BASE_WRITE, &b->state, 8, "zeroes a block of the file");
+		if (x_noting())
+			x_note("zeroes block %llu of the file",
+			       (unsigned long long)(offset + at) >> PAGE_SHIFT);
+		memset(b->bytes, 0, PAGE_SIZE);
+	}
+	return 0;
+}
+
+/* What is behind the end is zero; so growing changes nothing. */
+int xm_file_resize(struct machine *m, int h, u64 size)
+{
+	struct xm_file *f = &xm_of(m)->file[h];
+
+	BUG_ON(size > f->size);
+	return size < f->size ? xm_file_zero(m, h, f->size - size, size) : 0;
+}
+
+int xm_file_sync(struct machine *m, int h)
+{
+	return 0;
+}
+
+u64 xm_file_word(struct machine *m, u64 block)
+{
+	struct xm *xm = xm_of(m);
+
+	for (u32 h = 0; h < XM_FILES; h++)
+		if (xm->file[h].open && xm->file[h].attached)
+			return *(u64 *)(void *)xm->file[h].block[block].bytes;
+	BUG("no file is attached");
 }
