@@ -50,6 +50,13 @@ enum quire_map_flags {
 	QUIRE_MAP_FOREIGN =
 		16, /* the range is given up to the caller, who maps something of his own there */
 	QUIRE_MAP_SHAREABLE = 32, /* for quire_snapshot and quire_space_fork; see quire_map */
+	QUIRE_MAP_SHARED = 64,    /* of an object: stores are the object's; see quire_map_object */
+};
+
+enum quire_sync_flags {
+	QUIRE_SYNC_ASYNC = 1,      /* returns at once: dirty pages are written in time anyway */
+	QUIRE_SYNC_INVALIDATE = 2, /* all mappings agree at any time: only checks for locks */
+	QUIRE_SYNC_WAIT = 4
 };
 
 enum quire_snapshot_flags {
@@ -214,6 +221,47 @@ void quire_space_range(quire_space_t *s, uint64_t *start, uint64_t *size);
  * memory is not to be had on this system.
  */
 int quire_map(quire_space_t *s, void *hint, size_t size, int prot, int flags, void **out);
+
+/**
+ * quire_map_object - map pages of an object; like mmap(2) of a file.
+ * @s: the space, of the object's instance.
+ * @hint: wanted address, or NULL.
+ * @size: bytes, rounded up to pages.
+ * @prot: enum quire_prot bits.
+ * @flags: enum quire_map_flags bits.
+ * @o: the object; the mapping keeps it alive, so its handle may be closed.
+ * @offset: where the mapping starts in the object; a multiple of the page size.
+ * @out: receives the address.
+ *
+ * QUIRE_MAP_SHARED: all mappings of the object, in all spaces, and quire_object_read and
+ * quire_object_write see what is stored; quire_sync makes it durable. Otherwise a page that is
+ * written to is copied first, for this space alone; pages that have not been copied still show what
+ * is stored to the object. An access to a page that lies wholly beyond the object's end raises
+ * SIGBUS; one that is cut off by truncation loses its copies too. Bytes between the object's end
+ * and the end of its last page read as zero, and are lost when they are written.
+ *
+ * After fork(2) the mapping is the parent's alone: the child finds nothing there. quire_space_fork
+ * makes it the child space's too. quire_snapshot refuses it.
+ *
+ * Returns 0; -EINVAL; -EACCES: shared and writable, of an object that was opened for reading only;
+ * -EOVERFLOW; -ENOMEM; -EEXIST; -EOPNOTSUPP: objects cannot be mapped on this system.
+ */
+int quire_map_object(quire_space_t *s, void *hint, size_t size, int prot, int flags,
+		     quire_object_t *o, uint64_t offset, void **out);
+
+/**
+ * quire_sync - make what was stored in shared mappings durable; like msync(2).
+ * @s: the space.
+ * @addr: page aligned start.
+ * @size: bytes, rounded up.
+ * @flags: enum quire_sync_flags bits.
+ *
+ * Returns 0: what was stored through the mappings in the range before the call, by whomever, is in
+ * their files and will be found there after a crash. -EINVAL; -ENOMEM: part of the range is not
+ * mapped (the rest is done); -EBUSY: QUIRE_SYNC_INVALIDATE of locked memory; or the error of
+ * writing: what could not be written is still dirty, and the call can be repeated.
+ */
+int quire_sync(quire_space_t *s, void *addr, size_t size, int flags);
 
 /**
  * quire_unmap - remove all mappings in a range; like munmap(2).

@@ -113,6 +113,7 @@ u32 api_map_flags(int flags)
 		{ QUIRE_MAP_FIXED, MAP_F_FIXED },       { QUIRE_MAP_NOREPLACE, MAP_F_NOREPLACE },
 		{ QUIRE_MAP_POPULATE, MAP_F_POPULATE }, { QUIRE_MAP_LOCKED, MAP_F_LOCKED },
 		{ QUIRE_MAP_FOREIGN, MAP_F_FOREIGN },   { QUIRE_MAP_SHAREABLE, MAP_F_PLAIN },
+		{ QUIRE_MAP_SHARED, MAP_F_SHARED },
 	};
 	u32 r = 0;
 
@@ -214,6 +215,8 @@ int api_forked_child(struct api_instance *a)
 		return err;
 	swap_forked_child(q);
 	reclaim_forked_child(q);
+	/* First: the last area of an object may be the last that uses it. */
+	objects_forked_child(q);
 	for (u32 i = 0; i < API_MAX_SPACES && !err; i++) {
 		struct api_space *as = aptr_read(&a->space[i]);
 		struct range r;
@@ -226,6 +229,6 @@ int api_forked_child(struct api_instance *a)
 			(void)!space_munlock(q, as->s, r.start, range_size(r));
 		err = fork_areas(q, as->s);
 	}
-	objects_forked_child(q);
+	objects_forked_empty(q);
 	return err;
 }

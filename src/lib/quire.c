@@ -130,6 +130,36 @@ int quire_map(quire_space_t *st, void *hint, size_t size, int prot, int flags, v
 	return err;
 }
 
+int quire_map_object(quire_space_t *st, void *hint, size_t size, int prot, int flags,
+		     quire_object_t *ot, uint64_t offset, void **out)
+{
+	struct api_object *ao = (struct api_object *)ot;
+	u64 at = 0;
+	int err;
+
+	if (!out || !ao || !size || (flags & ~127) || (prot & ~7) || ao->a != api_space_of(st)->a)
+		return -EINVAL;
+	if (size > SIZE_LIMIT)
+		return -ENOMEM;
+	ENTER(st);
+	err = space_map_object(q, s, addr_of(hint), size, (u32)prot, api_map_flags(flags), ao->o,
+			       offset, &at);
+	LEAVE();
+	if (!err)
+		*out = (void *)(uintptr_t)at;
+	return err;
+}
+
+int quire_sync(quire_space_t *st, void *addr, size_t size, int flags)
+{
+	int err;
+	ENTER(st);
+
+	err = space_sync(q, s, addr_of(addr), size, (u32)flags);
+	LEAVE();
+	return err;
+}
+
 int quire_unmap(quire_space_t *st, void *addr, size_t size)
 {
 	int err;

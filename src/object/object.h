@@ -183,9 +183,10 @@ u64 objects_check(struct quire *q);
  */
 int must_check objects_start_writer(struct quire *q, u32 age_ms, u64 dirty_limit);
 void objects_stop_writer(struct quire *q);
-/* After fork in the child, which has unmapped all areas: neither the writer nor the frames exist
- * there. Every object loses its pages, and is gone. */
+/* After fork in the child: neither the writer nor the frames exist there. Every object is gone (no
+ * page of it is written any more); once all areas are unmapped it loses its pages. */
 void objects_forked_child(struct quire *q);
+void objects_forked_empty(struct quire *q);
 
 /* ---- objects ---- */
 /* 0 and *out with one reference, or -ENOMEM, -EINVAL (size). The medium has cfg->size bytes. On

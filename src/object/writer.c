@@ -125,8 +125,13 @@ void objects_forked_child(struct quire *q)
 		struct object *o = list_entry(pos, struct object, link);
 
 		o->flags |= OBJECT_GONE;
-		object_empty(o);
 	}
+}
+
+void objects_forked_empty(struct quire *q)
+{
+	list_for_each(pos, &q->objects->list)
+		object_empty(list_entry(pos, struct object, link));
 }
 
 /* Who dirties more than the writer gets rid of writes some of it. */
