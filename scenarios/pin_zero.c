@@ -40,7 +40,7 @@ SCENARIO(pin_zero) = {
 		   "  shows zeroes for ever\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
-	.off = BIT(MECH_PIN_BREAKS_ZERO),
+	.off = BIT(MECH_PIN_LONG_UNSHARES),
 	.setup = setup,
 	.end = end,
 };

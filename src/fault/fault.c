@@ -145,7 +145,7 @@ static bool wants_anon_vma(const struct fc *c)
 {
 	if (!c->v->object)
 		return true;
-	return !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_UNSHARE));
+	return !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_LONGTERM));
 }
 
 static int fault_once(struct fc *c)
@@ -176,13 +176,9 @@ static int fault_once(struct fc *c)
 	}
 	if (fc_write(c) && !pte_write(e))
 		return e & ENTRY_SHARED ? fault_do_shared_wp(c, e) : fault_do_wp(c, e);
-	/* What this pin shows for long must be what the program will store to. */
-	if ((c->access & ACCESS_LONGTERM) && entry_present(e) && pte_special(e))
-		return fault_do_wp(c, e);
 	/* Only a look, as all of this: reuse() decides. */
 	if ((c->access & ACCESS_UNSHARE) && entry_present(e) &&
-	    !(e & (ENTRY_SPECIAL | ENTRY_SHARED)) &&
-	    !page_exclusive(phys_record(c->q, entry_pfn(e))))
+	    fault_must_unshare(c->q, e, c->access))
 		return fault_do_wp(c, e);
 	return spurious(c);
 }

@@ -51,6 +51,27 @@ static inline struct machine *fc_machine(const struct fc *c)
 	return c->q->machine;
 }
 
+/*
+ * Must a pin have another page than this present entry's? A pinned anonymous page is exclusive
+ * (Linux 6c287605): else a store of its own space would go to a copy, and the pin would show
+ * something else from then on. The zero page, and an object's page in a private area, are nobody's
+ * own: no store shows in them. They are pinned as they are for a short time only (Linux 84209e87).
+ * What a shared area maps is what all see.
+ */
+static inline bool fault_must_unshare(struct quire *q, u64 e, u32 access)
+{
+	bool for_long = (access & ACCESS_LONGTERM) && mech_on(q, MECH_PIN_LONG_UNSHARES);
+	struct folio *page;
+
+	if (pte_special(e))
+		return for_long;
+	if (e & ENTRY_SHARED)
+		return false;
+	page = phys_record(q, entry_pfn(e));
+	/* Without a lock: a page that is on its way in may have no mapping yet. */
+	return folio_object(folio_head(page)) ? for_long : !page_exclusive(page);
+}
+
 int fault_do_anon(struct fc *c);
 int fault_do_swap(struct fc *c, u64 entry);
 int fault_do_wp(struct fc *c, u64 entry);

@@ -365,7 +365,7 @@ static int private_write(struct fc *c)
 int fault_do_object(struct fc *c)
 {
 	struct object *o = c->v->object;
-	bool copy = !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_UNSHARE));
+	bool copy = !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_LONGTERM));
 	int err = pt_pte_alloc(&c->fs->rs.pgt, c->va);
 
 	if (err)

@@ -23,21 +23,10 @@
  */
 #include "fault/fault_internal.h"
 
-/* The zero page is everybody's, and no store ever shows in it: only for a short time. */
-static bool may_pin_zero(struct quire *q, u32 access)
-{
-	return !(access & ACCESS_LONGTERM) || !mech_on(q, MECH_PIN_BREAKS_ZERO);
-}
-
-/* A pinned page is exclusive (Linux 6c287605): else a write by its own space would go to a copy,
- * and the pin would show something else from then on. */
 static bool entry_allows(struct quire *q, u64 e, u32 access)
 {
-	if (!entry_present(e) || ((access & ACCESS_WRITE) && !pte_write(e)))
-		return false;
-	if (pte_special(e))
-		return may_pin_zero(q, access);
-	return (e & ENTRY_SHARED) || page_exclusive(phys_record(q, entry_pfn(e)));
+	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e)) &&
+	       !fault_must_unshare(q, e, access);
 }
 
 /* How many entries from p on, at most max, map what follows e's page as e does. */
@@ -147,7 +136,7 @@ static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struc
 	if (!entry_present(r->e) || ((access & ACCESS_WRITE) && !pte_write(r->e)))
 		return false;
 	if (pte_special(r->e))
-		return may_pin_zero(q, access);
+		return !fault_must_unshare(q, r->e, access);
 	rec = phys_record(q, entry_pfn(r->e));
 	r->f = folio_head(rec);
 	/* Only a guess, as long as nothing keeps the folio. */
@@ -159,7 +148,8 @@ static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struc
 }
 
 /* With the pins taken: how many of the run's pages are still what its entries say, and its own. */
-static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, struct folio **pages)
+static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, u32 access,
+		     struct folio **pages)
 {
 	struct folio *rec = phys_record(q, entry_pfn(r->e));
 	u32 i = 0;
@@ -175,7 +165,7 @@ static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, struc
 		    mech_on(q, MECH_PIN_FAST_RECHECK))
 			break;
 		if (folio_head(rec + i) != r->f ||
-		    !((r->e & ENTRY_SHARED) || page_exclusive(rec + i)))
+		    fault_must_unshare(q, r->e + i * PAGE_SIZE, access))
 			break;
 		pages[i] = rec + i;
 	}
@@ -200,7 +190,7 @@ static u64 pin_table(struct quire *q, struct fault_space *fs, u64 va, u64 max, u
 	/* All pins before any second look. */
 	smp_mb();
 	for (; k < nr_runs; k++) {
-		good = check_run(q, p + n, &run[k], pages + n);
+		good = check_run(q, p + n, &run[k], access, pages + n);
 		n += good;
 		run[k].nr -= good;
 		if (good && run[k].f)
