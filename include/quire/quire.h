@@ -6,6 +6,9 @@
  *  - Managed memory lives in spaces; its pages are brought in by a SIGBUS handler that quire_open()
  *    installs (and that passes on what is not ours). SIGBUS must not be blocked in a thread that
  *    touches managed memory.
+ *  - In a shareable area an access may also raise SIGSEGV, at a moment at which another thread's
+ *    fault gives the page another place. quire_open() installs a handler for that, too; one that is
+ *    installed after it asks quire_trap() first, and must not be blocked either.
  *  - A system call that is handed managed memory sees EFAULT or a short transfer where a page is
  *    not resident: pin the range for the duration (quire_pin).
  *  - After fork(), the child must call quire_forked_child() before it touches managed memory; use
@@ -555,11 +558,12 @@ int64_t quire_object_write(quire_object_t *o, uint64_t offset, const void *buf, 
 int quire_swap_hooks(quire_t *q, const struct quire_swap_hooks *hooks, void *ctx);
 
 /**
- * quire_trap - resolve an access that trapped; for callers with a SIGBUS handler of their own.
+ * quire_trap - resolve an access that trapped; for callers with handlers of their own.
  * @q: the instance.
  * @addr: the address accessed (si_addr).
  * @write: not 0 for a store.
  *
+ * For SIGBUS, and for SIGSEGV with the code SEGV_ACCERR.
  * Safe in a signal handler that blocks other signals. Returns 0: retry the access; -EFAULT: nothing
  * is mapped there (SIGSEGV, SEGV_MAPERR); -EACCES: not allowed (SEGV_ACCERR); -ENOMEM; -EIO: the
  * bytes are lost (SIGBUS); -ENOENT: not an address of this instance.

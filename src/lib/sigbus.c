@@ -1,8 +1,9 @@
 /*
- * sigbus.c - the SIGBUS handler for programs that link the library and leave it to us.
+ * sigbus.c - the handlers of SIGBUS and SIGSEGV for programs that link the library and leave it to
+ * us.
  *
- * Process-wide by nature: a fixed list of instances, read lock-free in the handler, and the action
- * that was there before, to which everything that is not ours is passed on. Installed with the
+ * Process-wide by nature: a fixed list of instances, read lock-free in the handler, and the actions
+ * that were there before, to which everything that is not ours is passed on. Installed with the
  * first instance and never removed: others may have chained to it.
  */
 #include <signal.h>
@@ -12,8 +13,24 @@
 #define MAX_INSTANCES 32
 
 static aptr_t instances[MAX_INSTANCES];
-static struct sigaction previous;
+static struct sigaction previous_bus, previous_segv;
 static a32_t installed; /* 0 no, 1 somebody is at it, 2 yes */
+
+/* The handler of what is not ours, or the default action: that kills, for the access is retried. */
+static void hand_on(const struct sigaction *to, int sig, siginfo_t *si, void *uc)
+{
+	if (to->sa_flags & SA_SIGINFO) {
+		to->sa_sigaction(sig, si, uc);
+	} else if (to->sa_handler == SIG_DFL) {
+		struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+		sigaction(sig, &dfl, NULL);
+	} else if (to->sa_handler != SIG_IGN) {
+		to->sa_handler(sig);
+	}
+}
+
+static void on_signal(int sig, siginfo_t *si, void *uc);
 
 /* SIGSEGV with the code that the kernel would have used, to whoever handles it; by default it
  * kills. */
@@ -23,6 +40,8 @@ static void raise_segv(siginfo_t *si, void *uc, int code)
 
 	if (sigaction(SIGSEGV, NULL, &sa))
 		return;
+	if ((sa.sa_flags & SA_SIGINFO) && sa.sa_sigaction == on_signal)
+		sa = previous_segv;
 	if (sa.sa_handler == SIG_DFL || sa.sa_handler == SIG_IGN) {
 		struct sigaction dfl = { .sa_handler = SIG_DFL };
 
@@ -32,27 +51,16 @@ static void raise_segv(siginfo_t *si, void *uc, int code)
 	}
 	si->si_signo = SIGSEGV;
 	si->si_code = code;
-	if (sa.sa_flags & SA_SIGINFO)
-		sa.sa_sigaction(SIGSEGV, si, uc);
-	else
-		sa.sa_handler(SIGSEGV);
+	hand_on(&sa, SIGSEGV, si, uc);
 }
 
 static void pass_on(int sig, siginfo_t *si, void *uc)
 {
-	if (previous.sa_flags & SA_SIGINFO) {
-		previous.sa_sigaction(sig, si, uc);
-	} else if (previous.sa_handler == SIG_DFL) {
-		struct sigaction dfl = { .sa_handler = SIG_DFL };
-
-		/* The access is retried and kills. */
-		sigaction(sig, &dfl, NULL);
-	} else if (previous.sa_handler != SIG_IGN) {
-		previous.sa_handler(sig);
-	}
+	hand_on(sig == SIGSEGV ? &previous_segv : &previous_bus, sig, si, uc);
 }
 
-static void on_sigbus(int sig, siginfo_t *si, void *uc)
+/* SIGBUS; and SIGSEGV, which a page of a shareable area raises while it is being placed (host.h). */
+static void on_signal(int sig, siginfo_t *si, void *uc)
 {
 	int saved = errno;
 
@@ -78,7 +86,7 @@ static void on_sigbus(int sig, siginfo_t *si, void *uc)
 
 static int install(void)
 {
-	struct sigaction sa = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER };
+	struct sigaction sa = { .sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER };
 	u32 none = 0;
 
 	if (!a32_cmpxchg(&installed, &none, 1)) {
@@ -89,9 +97,19 @@ static int install(void)
 	/* No other handler may run over a lock holder; a core read inside may trap again. */
 	sigfillset(&sa.sa_mask);
 	sigdelset(&sa.sa_mask, SIGBUS);
-	if (sigaction(SIGBUS, &sa, &previous)) {
+	if (sigaction(SIGBUS, &sa, &previous_bus)) {
 		a32_set_release(&installed, 0);
 		return -errno;
+	}
+	/* A handler of stack overflows wants its own stack, also behind ours. */
+	if (!sigaction(SIGSEGV, NULL, &previous_segv))
+		sa.sa_flags |= previous_segv.sa_flags & SA_ONSTACK;
+	if (sigaction(SIGSEGV, &sa, &previous_segv)) {
+		int err = errno;
+
+		sigaction(SIGBUS, &previous_bus, NULL);
+		a32_set_release(&installed, 0);
+		return -err;
 	}
 	a32_set_release(&installed, 2);
 	return 0;

@@ -15,8 +15,9 @@
 static a32_t plain_segv;   /* SIGSEGV that were retried */
 static a32_t plain_traps;  /* accesses resolved */
 static a32_t plain_stores; /* first stores among them */
-static bool plain_frozen;  /* entries without WRITE stay so: a store to one ends at plain_out */
-static sigjmp_buf plain_out;
+static __thread bool
+	plain_frozen; /* entries without WRITE stay so: a store to one ends at plain_out */
+static __thread sigjmp_buf plain_out;
 
 /* The frame that belongs to a page of the region. */
 static inline u64 plain_own(u64 page)

@@ -186,6 +186,8 @@ int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsig
 	err = place_mend(s, r);
 	if (!err)
 		err = reprotect(s, r, old_prot, prot);
+	if (!err)
+		place_mended(s, r);
 	extent_publish(s);
 	mutex_unlock(&s->lock);
 	if (readers)

@@ -243,7 +243,10 @@ bool place_next(struct mspace *s, u64 *first, u64 *last);
 int must_check place_area(struct mspace *s, struct range r, u64 pfn, u32 prot);
 /* What of r is plain becomes ordinary. LOCKING: (M) */
 int must_check place_gone(struct mspace *s, struct range r);
+/* Before and after r gets another protection: what is broken in it must not become accessible
+ * unregistered, and is whole then. LOCKING: (M) */
 int must_check place_mend(struct mspace *s, struct range r);
+void place_mended(struct mspace *s, struct range r);
 /* [first, last), nothing of which is populated, shows frames from pfn on. -ENOSPC: too many host
  * mappings. LOCKING: entry lock. */
 int must_check place_move(struct mspace *s, u64 first, u64 last, u64 pfn);

@@ -262,6 +262,17 @@ int place_mend(struct mspace *s, struct range r)
 	return err;
 }
 
+/* After that r got its protection: nothing of it is broken any more. */
+void place_mended(struct mspace *s, struct range r)
+{
+	u64 first = page_of(s, r.start), last = page_of(s, r.end);
+
+	lock_assert_held(&s->lock);
+	for (u64 p = first; s->nr_broken && p < last; p++)
+		if (place_of(s, p) & PLACE_BROKEN)
+			set(s, p, p + 1, place_of(s, p) & ~PLACE_BROKEN);
+}
+
 /* ---- single pages ---- */
 int place_move(struct mspace *s, u64 first, u64 last, u64 pfn)
 {
