@@ -59,7 +59,9 @@ static inline void medium_write(struct object *o, struct folio **folios, const u
 	struct medium *d = medium_of(o);
 	struct machine *m = o->q->machine;
 
+	pthread_mutex_lock(&d->lock);
 	d->write_calls++;
+	pthread_mutex_unlock(&d->lock);
 	for (u32 i = 0; i < n; i++) {
 		u64 at = folios[i]->index;
 
