@@ -269,7 +269,8 @@ static int open_instance(struct run *run)
 		run->m->ops->destroy(run->m);
 		return rc;
 	}
-	return space_create(run->q, CGROUP_ROOT, 0, &run->s);
+	rc = oracle_meta_open(run);
+	return rc ? rc : space_create(run->q, CGROUP_ROOT, 0, &run->s);
 }
 
 /* Slices of all workers take turns, away from where the core looks for room first. */
@@ -367,6 +368,7 @@ static void close_instance(struct run *run)
 	space_destroy(run->q, run->s);
 	qrcu_barrier(run->q);
 	lru_drain_all(run->q); /* batches hold references */
+	oracle_meta_close(run);
 	check_empty(run);
 	left = core_destroy(run->q);
 	if (left)

@@ -28,6 +28,7 @@ struct oracle_config {
 	bool hw_ad;        /* accessed and dirty bits by hardware */
 	bool placed;       /* who writes a shared page keeps its frame */
 	bool flush_locked; /* flushes under the entry lock, on plain frames too */
+	bool meta;         /* metadata are saved with each page that goes out */
 	bool background;   /* a reclaim thread of the core's own */
 	u32 threads;
 	u64 ops; /* of all threads together */

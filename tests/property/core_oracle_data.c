@@ -230,7 +230,8 @@ static long pin(struct worker *w, struct pin *pin, struct span p)
 {
 	struct range r = { span_va(p), span_va(p) + span_size(p) };
 	struct run *run = w->run;
-	u32 access = pin->write ? ACCESS_WRITE : ACCESS_READ;
+	u32 access =
+		(pin->write ? ACCESS_WRITE : ACCESS_READ) | (pin->for_long ? ACCESS_LONGTERM : 0);
 
 	if (pin->by_range)
 		return pin_range(run->q, &run->s->fs, r, access);
@@ -251,6 +252,7 @@ void data_pin(struct worker *w)
 	}
 	p.n = 1 + (u32)rnd(w, min(PIN_PAGES, SLICE_PAGES - p.first));
 	at->write = chance(w, 50);
+	at->for_long = chance(w, 50);
 	at->by_range = w->run->cfg.home && chance(w, 50);
 	memset(at->stale, 0, sizeof(at->stale));
 	can = pages_accessible(p, at->write);
@@ -291,6 +293,8 @@ static void check_pin(struct worker *w, struct pin *pin, u32 i)
 	struct folio *f = pin->by_range ? NULL : pin->folio[i];
 	const u8 *want = pin->stale[i] ? pin->copy + i * PAGE_SIZE : shadow(pin->slice, page);
 
+	if (!pin->by_range && !f && pin->for_long)
+		oracle_wrong(w, "the zero page is pinned for long at %llx", (unsigned long long)va);
 	/* Nothing is pinned where the zero page was mapped. */
 	if (p->maybe_zero || pin->stale[i] == STALE_UNKNOWN || (!pin->by_range && !f))
 		return;

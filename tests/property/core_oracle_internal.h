@@ -51,6 +51,7 @@ struct pin {
 	struct slice *slice;
 	u32 first;
 	bool write;
+	bool for_long;       /* ACCESS_LONGTERM: never the zero page */
 	bool by_range;       /* pin_range, else pin_pages */
 	u8 stale[PIN_PAGES]; /* enum stale */
 	struct folio *folio[PIN_PAGES];
@@ -69,6 +70,8 @@ struct view {
 	u32 first, n; /* n == 0: none at the moment */
 };
 
+struct oracle_meta;
+
 struct run {
 	struct oracle_config cfg;
 	struct machine *m;
@@ -79,9 +82,10 @@ struct run {
 	bool injecting; /* changes only at quiescence */
 	u32 phase;
 	u64 limit;
-	u64 shared;  /* address of the counters */
-	u64 race;    /* address of the pages that all threads change */
-	u32 weights; /* sum over oracle_ops */
+	u64 shared;               /* address of the counters */
+	u64 race;                 /* address of the pages that all threads change */
+	u32 weights;              /* sum over oracle_ops */
+	struct oracle_meta *meta; /* NULL: nobody saves metadata */
 	a32_t over;
 	a64_t wrong;
 	a64_t done, refused;
@@ -165,6 +169,10 @@ void span_resync_locks(struct worker *w, struct span p);
 void race_any(struct worker *w);
 /* A load or a store in a child, which has these pages too. */
 void race_use(struct worker *w, struct space *s);
+
+/* core_oracle_meta.c */
+int oracle_meta_open(struct run *run);
+void oracle_meta_close(struct run *run); /* no space is left; the workers are */
 
 /* core_oracle_fork.c */
 void fork_any(struct worker *w);

@@ -43,20 +43,23 @@ static void run_files(void **state)
 }
 
 static struct oracle_config config[] = {
-	{ "plain_sw_1", .ops = OPS, .threads = 1, .seed = 1 },
+	{ "plain_sw_1", .meta = true, .ops = OPS, .threads = 1, .seed = 1 },
 	{ "plain_hw_1", .hw_ad = true, .ops = OPS, .threads = 1, .seed = 2 },
 	{ "home_sw_1", .home = true, .ops = OPS, .threads = 1, .seed = 3, .swap = "lz4:256K,zstd" },
-	{ "home_hw_1", .home = true, .hw_ad = true, .ops = OPS, .threads = 1, .seed = 4 },
+	{ "home_hw_1", .meta = true, .home = true, .hw_ad = true, .ops = OPS, .threads = 1,
+	  .seed = 4 },
 	{ "plain_sw_4", .ops = OPS, .threads = 4, .seed = 5, .swap = "zstd" },
-	{ "plain_hw_4", .hw_ad = true, .ops = OPS, .threads = 4, .seed = 6, .background = true },
-	{ "home_sw_4", .home = true, .ops = OPS, .threads = 4, .seed = 7, .background = true },
+	{ "plain_hw_4", .meta = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 6,
+	  .background = true },
+	{ "home_sw_4", .meta = true, .home = true, .ops = OPS, .threads = 4, .seed = 7,
+	  .background = true },
 	{ "home_hw_4", .home = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 8 },
 	{ "home_files_4", .home = true, .ops = OPS, .threads = 4, .seed = 9 },
 	{ "plain_files_1", .hw_ad = true, .ops = OPS, .threads = 1, .seed = 10 },
 	{ "placed_sw_1", .placed = true, .flush_locked = true, .ops = OPS, .threads = 1,
 	  .seed = 11 },
-	{ "placed_sw_4", .placed = true, .flush_locked = true, .ops = OPS, .threads = 4,
-	  .seed = 12 },
+	{ "placed_sw_4", .meta = true, .placed = true, .flush_locked = true, .ops = OPS,
+	  .threads = 4, .seed = 12 },
 	{ "placed_hw_4", .placed = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 13 },
 };
 
