@@ -59,7 +59,8 @@ static void pass_on(int sig, siginfo_t *si, void *uc)
 	hand_on(sig == SIGSEGV ? &previous_segv : &previous_bus, sig, si, uc);
 }
 
-/* SIGBUS; and SIGSEGV, which a page of a shareable area raises while it is being placed (host.h). */
+/* SIGBUS; and SIGSEGV, which a page of a shareable area raises while it is being placed (host.h).
+ */
 static void on_signal(int sig, siginfo_t *si, void *uc)
 {
 	int saved = errno;

@@ -18,6 +18,7 @@ static a32_t plain_stores; /* first stores among them */
 static __thread bool
 	plain_frozen; /* entries without WRITE stay so: a store to one ends at plain_out */
 static __thread sigjmp_buf plain_out;
+static bool plain_impatient; /* a fault that meets a lock does not wait: the access is repeated */
 
 /* The frame that belongs to a page of the region. */
 static inline u64 plain_own(u64 page)
@@ -81,7 +82,10 @@ static inline int plain_fault(u64 page, bool write)
 	bool refused;
 	u64 e;
 
-	spin_lock(lock);
+	if (!plain_impatient)
+		spin_lock(lock);
+	else if (!spin_trylock(lock))
+		return -EAGAIN;
 	e = a64_read(&fake.entry[page]);
 	refused = write && !(e & ENTRY_WRITE) && plain_frozen;
 	if (refused || !e) {
@@ -127,6 +131,7 @@ static inline void plain_handlers(void)
 	a32_set(&plain_traps, 0);
 	a32_set(&plain_stores, 0);
 	plain_frozen = false;
+	plain_impatient = false;
 	if (!machine_has(fake.m, CAP_PLAIN)) {
 		printf("skipped: no plain areas here\n");
 		exit(77);

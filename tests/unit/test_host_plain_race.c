@@ -59,16 +59,21 @@ static void test_placing_under_stores(void **state)
 	plain_handlers();
 	assert_int_equal(plain_area(0, 512, PLAIN_RW, plain_own(0)), 0);
 	assert_int_equal(plain_set(5, 1, frame[0], true, NULL, true, false), 0);
+	/* So that it comes at every moment, and not only when the page has its new place. */
+	plain_impatient = true;
 	t = start_writer(5);
 	for (u32 i = 0; i < ROUNDS; i++) {
-		u64 *to = fake.m->ops->frame_window(fake.m, frame[!(i & 1)]);
+		u64 *to = fake.m->ops->frame_window(fake.m, frame[!(i & 1)]), bytes;
 
 		spin_lock(&fake.lock[0]);
 		plain_clear(5, 1);
-		*to = read_bytes(frame[i & 1]);
-		/* Clean: the first store must be told. */
+		bytes = read_bytes(frame[i & 1]);
+		*to = bytes;
+		/* Clean: the first store must be told, so nothing changes before the lock is
+		 * dropped. */
 		assert_int_equal(plain_set(5, 1, frame[!(i & 1)], false, NULL, false, false), 0);
-		assert_int_equal(read_bytes(frame[!(i & 1)]), *to);
+		for (u32 k = 0; k < 50; k++)
+			assert_int_equal(read_bytes(frame[!(i & 1)]), bytes);
 		spin_unlock(&fake.lock[0]);
 		if (i % 8 == 0)
 			sched_yield();
