@@ -53,6 +53,19 @@ static inline void medium_read(struct object *o, u64 index, u32 n, void *const *
 	pthread_mutex_unlock(&d->lock);
 }
 
+/* From a page that a pin's owner may write meanwhile. */
+static inline void medium_copy(u8 *to, const void *from, u32 bytes)
+{
+	u32 i = 0;
+
+	for (; i + 8 <= bytes; i += 8) {
+		u64 w = __atomic_load_n((const u64 *)((const u8 *)from + i), __ATOMIC_RELAXED);
+
+		memcpy(to + i, &w, 8);
+	}
+	memcpy(to + i, (const u8 *)from + i, bytes - i);
+}
+
 static inline void medium_write(struct object *o, struct folio **folios, const u32 *bytes, u32 n,
 				int *err)
 {
@@ -70,8 +83,8 @@ static inline void medium_write(struct object *o, struct folio **folios, const u
 		pthread_mutex_lock(&d->lock);
 		err[i] = medium_error(d, d->fail_write, at);
 		if (!err[i]) {
-			memcpy(d->bytes + PG(at),
-			       m->ops->frame_window(m, folio_pfn(o->q, folios[i])), bytes[i]);
+			medium_copy(d->bytes + PG(at),
+				    m->ops->frame_window(m, folio_pfn(o->q, folios[i])), bytes[i]);
 			if (PG(at) + bytes[i] > d->size)
 				d->size = PG(at) + bytes[i];
 			d->writes++;
