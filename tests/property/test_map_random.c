@@ -63,7 +63,8 @@ struct run {
 	struct object *o[OBJECTS], *counters, *racer;
 	u64 (*model[OBJECTS])[WORDS];
 	u64 size[OBJECTS];
-	u64 count_va, race_va;
+	u64 count_va, race_va, race_private;
+	a32_t race_gen; /* odd while its size changes */
 	struct worker w[THREADS];
 	a64_t wrong, refused;
 };
@@ -556,22 +557,56 @@ static void op_count(struct worker *w)
 				    PAGE_SIZE, chance(w, 50) ? ADVISE_DONTNEED : ADVISE_PAGEOUT);
 }
 
+/* While nobody changes the size, what lies beyond it can be had from no area: neither the object's
+ * page nor a copy that was left behind. */
+static void check_cut(struct worker *w, struct mspace *ms, u64 base)
+{
+	struct run *r = w->run;
+	u32 gen = a32_read_acquire(&r->race_gen);
+	u64 end = DIV_UP(object_size(r->racer), PAGE_SIZE), page, v;
+	int rc;
+
+	if (gen & 1 || end >= RACERS)
+		return;
+	page = end + rnd(w, RACERS - end);
+	rc = sim_load(r->e.m, w->id, ms, base + PG(page), &v, 8);
+	if (rc != -ENXIO && a32_read(&r->race_gen) == gen && !excused(w, rc))
+		wrong(w, "page %llu beyond the end gives %d", (unsigned long long)page, rc);
+}
+
+static void race_resize(struct worker *w)
+{
+	struct run *r = w->run;
+
+	a32_fetch_add(&r->race_gen, 1);
+	if (chance(w, 80))
+		must(w, object_truncate(r->racer, rnd(w, PG(RACERS) / 8 + 1) * 8));
+	else
+		must(w, object_punch(r->racer, PG(rnd(w, RACERS)), 2 * PAGE_SIZE));
+	a32_fetch_add(&r->race_gen, 1);
+}
+
 static void op_race(struct worker *w)
 {
 	struct run *r = w->run;
+	struct mspace *ms = space_of(w, w->child && chance(w, 50))->ms;
 	u32 page = (u32)rnd(w, RACERS);
-	u64 tag = page * 1000003ull + 7, va = r->race_va + PG(page) + word_at[1], v = tag;
+	u64 base = chance(w, 50) ? r->race_va : r->race_private;
+	u64 tag = page * 1000003ull + 7, va = base + PG(page) + word_at[1], v = tag;
 	int rc;
 
 	if (w->id == 0 && chance(w, 30)) {
-		must(w, chance(w, 70) ? object_truncate(r->racer, rnd(w, PG(RACERS) / 8 + 1) * 8) :
-					object_punch(r->racer, PG(page), 2 * PAGE_SIZE));
+		race_resize(w);
+		return;
+	}
+	if (chance(w, 30)) {
+		check_cut(w, ms, base);
 		return;
 	}
 	if (chance(w, 50)) {
-		rc = sim_store(r->e.m, w->id, r->e.s->ms, va, &v, 8);
+		rc = sim_store(r->e.m, w->id, ms, va, &v, 8);
 	} else {
-		rc = sim_load(r->e.m, w->id, r->e.s->ms, va, &v, 8);
+		rc = sim_load(r->e.m, w->id, ms, va, &v, 8);
 		if (!rc && v != tag && v)
 			wrong(w, "the raced page %u has %llx", page, (unsigned long long)v);
 	}
@@ -682,6 +717,9 @@ static void set_up(struct run *r)
 	assert_int_equal(space_map_object(e->q, e->s, 0, PG(RACERS), RW, MAP_F_SHARED, r->racer, 0,
 					  &r->race_va),
 			 0);
+	assert_int_equal(
+		space_map_object(e->q, e->s, 0, PG(RACERS), RW, 0, r->racer, 0, &r->race_private),
+		0);
 	if (r->cfg->writer)
 		assert_int_equal(objects_start_writer(e->q, 2, 16), 0);
 }
