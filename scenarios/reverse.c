@@ -114,6 +114,39 @@ static void setup_two(struct env *e)
 	actor(e, "writer 2", 2, view_writer);
 }
 
+/* Four pages of one folio, and two who write to different ones of them. */
+static void other_page_writer(struct env *e)
+{
+	e->r[VALUE] = 1 + (u64)-user_store(e, AT(1), 3);
+}
+
+static void other_page_reader(struct env *e)
+{
+	u64 v = 0;
+
+	e->r[LOADED] = 1 + (u64)-user_load(e, VIEW + PAGE_SIZE, &v);
+	must(e->r[LOADED] != 1 || v == 1, "the snapshot reads what the source has stored");
+}
+
+static void setup_block(struct env *e)
+{
+	area(e, AT(0), 4, RW);
+	prepare_store(e, 1, AT(0), 1);
+	prepare_store(e, 1, AT(1), 1);
+	must(folio_nr(folio_at(e, AT(0))) == 4, "set-up: no large folio");
+	must(!do_snapshot(e, AT(0), 4, 0, VIEW), "set-up: snapshot");
+	lru_drain_all(e->q);
+	must(prepare_load(e, 2, VIEW + PAGE_SIZE) == 1, "set-up: load");
+	watch_page(e, AT(0));
+	watch_page(e, AT(1));
+	watch_page(e, VIEW);
+	watch_page(e, VIEW + PAGE_SIZE);
+	watch_folio(e, folio_at(e, AT(0)));
+	actor(e, "writer", 1, writer);
+	actor(e, "writer 2", 0, other_page_writer);
+	actor(e, "reader", 2, other_page_reader);
+}
+
 static void end(struct env *e)
 {
 	must(e->r[STORED] == 1, "the store failed");
@@ -138,6 +171,14 @@ static void end_two(struct env *e)
 	must(e->r[LOADED] == 1, "the second store failed");
 	must(contents(e, VIEW) == 3, "the second writer's store is lost");
 	must(contents(e, VIEW2) == 1, "the second snapshot has what somebody has stored");
+}
+
+static void end_block(struct env *e)
+{
+	end_view(e);
+	must(e->r[VALUE] == 1, "the second store failed");
+	must(contents(e, AT(1)) == 3, "the second writer's store is lost");
+	must(contents(e, VIEW + PAGE_SIZE) == 1, "the snapshot has what the second has stored");
 }
 
 static void end_pin(struct env *e)
@@ -288,7 +329,28 @@ SCENARIO(reverse_two) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.caps = CAP_PLACED | CAP_FLUSH_UNDER_LOCK,
-	.off = BIT(MECH_REVERSE_LOCK_COPY),
+	.off = BIT(MECH_REVERSE_LOCK_COPY) | BIT(MECH_REVERSE_RECHECK),
 	.setup = setup_two,
 	.end = end_two,
+};
+
+SCENARIO(reverse_block) = {
+	.name = "reverse_block",
+	.title =
+		"two writers of a large folio that a snapshot shares, and a reader of the snapshot",
+	.picture = "  CPU1: stores to page 0        CPU0: stores to page 1     CPU2: loads it\n"
+		   "  copies all four pages                                    has it cached\n"
+		   "  clears the snapshot's entries\n"
+		   "  (flush)                       the folio is locked: copies page 1 alone\n"
+		   "  sets them to the copies\n"
+		   "  all four are its own          or: it is mine, written in place\n"
+		   "                                                           reads 3\n",
+	.kinds = BIT(ON_SW),
+	.units = BIT(0) | BIT(1) | BIT(2),
+	.large = true,
+	.caps = CAP_PLACED | CAP_FLUSH_UNDER_LOCK,
+	.off = BIT(MECH_REVERSE_FLUSH),
+	.bound = 2,
+	.setup = setup_block,
+	.end = end_block,
 };

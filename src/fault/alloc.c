@@ -150,12 +150,12 @@ int fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out)
 	return 0;
 }
 
-int fault_alloc_placed(struct fc *c, u64 place, struct folio **out)
+int fault_alloc_placed(struct fc *c, u64 va, u64 place, unsigned order, struct folio **out)
 {
 	struct fc there = *c;
 
 	there.place = place;
-	return fault_alloc_at(&there, c->va, 0, out);
+	return fault_alloc_at(&there, va, order, out);
 }
 
 int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)

@@ -85,7 +85,7 @@ int must_check fault_charge(struct quire *q, struct fault_space *fs, u32 n, bool
  * -ENOMEM. LOCKING: area or space lock held; no entry lock. */
 int must_check fault_alloc_page(struct quire *q, struct fault_space *fs, struct vma *v, u64 va,
 				struct folio **out);
-/* The bytes of frame from_pfn into a new folio of one page; 0 or -ENOMEM. The frame cannot go: a
+/* The bytes of the frames from from_pfn on into a new folio; 0 or -ENOMEM. The frame cannot go: a
  * reference is held or it is the zero page's. */
 int must_check fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn);
 /* Undo for a folio that was never mapped. */

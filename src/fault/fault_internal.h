@@ -76,7 +76,8 @@ int fault_do_anon(struct fc *c);
 int fault_do_swap(struct fc *c, u64 entry);
 int fault_do_wp(struct fc *c, u64 entry);
 /* Make the page at the fault, which is shared, exclusive by moving everybody else to a copy of it.
- * 0: it is; -EXDEV: it is to be copied for the fault's own area; FAULT_AGAIN; an error. */
+ * 0: it is (and writable, if it is to be written); -EXDEV: it is to be copied for the fault's own
+ * area; FAULT_AGAIN; an error. */
 int fault_reverse_copy(struct fc *c, u64 entry);
 /* A reference on what the entry maps now, or NULL when the entry has changed. */
 struct folio *fault_hold_mapped(struct fc *c, u64 entry);
@@ -99,8 +100,9 @@ int fault_home_busy(struct fc *c, u64 entry);
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);
 /* Where plain frames have places: the number of the one for va in v. */
 u64 fault_own_place(struct quire *q, struct vma *v, u64 va);
-/* An order-0 folio, at that place if possible. */
-int must_check fault_alloc_placed(struct fc *c, u64 place, struct folio **out);
+/* A folio for va, at that place if possible; larger than order 0 only there. */
+int must_check fault_alloc_placed(struct fc *c, u64 va, u64 place, unsigned order,
+				  struct folio **out);
 /* Up to n order-0 folios for consecutive pages from va on, charged; how many (>= 1) or an error as
  * above. */
 int must_check fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out);

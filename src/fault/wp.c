@@ -89,14 +89,15 @@ int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 {
 	struct machine *m = q->machine;
 	u64 pfn = folio_pfn(q, to);
-	void *dst = m->ops->fill_begin(m, pfn, 1);
+	u32 nr = folio_nr(to);
+	void *dst = m->ops->fill_begin(m, pfn, nr);
 
 	if (!dst)
 		return -ENOMEM;
-	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), PAGE_SIZE);
-	if (m->ops->fill_end(m, pfn, 1, dst))
+	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), nr * PAGE_SIZE);
+	if (m->ops->fill_end(m, pfn, nr, dst))
 		return -ENOMEM;
-	meta_copy(q, pfn, from_pfn, 1);
+	meta_copy(q, pfn, from_pfn, nr);
 	return 0;
 }
 
@@ -279,11 +280,11 @@ int fault_do_wp(struct fc *c, u64 entry)
 		err = reuse(c, entry);
 		if (err == -EXDEV) {
 			err = become_exclusive(c, entry);
-			if (err == -EXDEV)
-				err = fault_reverse_copy(c, entry);
 			if (!err)
 				err = reuse(c, entry);
 		}
+		if (err == -EXDEV)
+			err = fault_reverse_copy(c, entry);
 		if (err != -EXDEV)
 			return err;
 	}

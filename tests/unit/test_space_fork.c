@@ -3,6 +3,7 @@
 #include "core_env.h"
 
 #define PAGES 48u
+#define HALF  32u /* no large folio lies across it */
 
 /* The same instance seen through the child. */
 static struct env fork_env(struct env *e)
@@ -49,7 +50,7 @@ static u64 map_single(struct env *e, u64 pages)
 	static void fn##_all(void **st)                                                         \
 	{                                                                                       \
 		(void)st;                                                                       \
-		for (u32 k = 0; k < 16; k += 2)                                                  \
+		for (u32 k = 0; k < 16; k += 2)                                                 \
 			for (u32 large = 0; large < 2; large++) {                               \
 				struct env e;                                                   \
 				u64 va;                                                         \
@@ -68,9 +69,8 @@ static void test_share(struct env *e, u64 va, bool large)
 	env_write(e, va, PAGES, 1);
 	lru_drain_all(e->q);
 	/* Of the first half: pages whose folio has pages of the second half too. */
-	for (u64 i = 0; i < PAGES / 2; i++)
-		half += folio_head(page_at(e, va + PG(i))) ==
-			folio_head(page_at(e, va + PG(PAGES / 2)));
+	for (u64 i = 0; i < HALF; i++)
+		half += folio_head(page_at(e, va + PG(i))) == folio_head(page_at(e, va + PG(HALF)));
 	before = usage(e);
 	c = fork_env(e);
 	env_check(e);
@@ -87,28 +87,28 @@ static void test_share(struct env *e, u64 va, bool large)
 	assert_int_equal(cow(e), copies);
 	/* The first half is written by the child: copied; then by the parent: in place where all
 	 * of the folio is its own again. */
-	env_write(&c, va, PAGES / 2, 2);
-	assert_int_equal(cow(e), copies + PAGES / 2);
+	env_write(&c, va, HALF, 2);
+	assert_int_equal(cow(e), copies + HALF);
 	lru_drain_all(e->q);
-	env_write(e, va, PAGES / 2, 3);
-	assert_int_equal(cow(e), copies + PAGES / 2 + (env_keeps(e, large) ? 0 : half));
-	env_expect(&c, va, PAGES / 2, 2, 0);
-	env_expect(&c, va + PG(PAGES / 2), PAGES / 2, 1, PAGES / 2);
-	env_expect(e, va, PAGES / 2, 3, 0);
-	env_expect(e, va + PG(PAGES / 2), PAGES / 2, 1, PAGES / 2);
+	env_write(e, va, HALF, 3);
+	assert_int_equal(cow(e), copies + HALF + (env_keeps(e, large) ? 0 : half));
+	env_expect(&c, va, HALF, 2, 0);
+	env_expect(&c, va + PG(HALF), PAGES - HALF, 1, HALF);
+	env_expect(e, va, HALF, 3, 0);
+	env_expect(e, va + PG(HALF), PAGES - HALF, 1, HALF);
 	env_check(e);
 	/* A page that was written by both is copied no more. */
 	copies = cow(e);
-	env_write(&c, va, PAGES / 2, 4);
-	env_write(e, va, PAGES / 2, 5);
+	env_write(&c, va, HALF, 4);
+	env_write(e, va, HALF, 5);
 	assert_int_equal(cow(e), copies);
 	exit_env(&c);
 	env_check(e);
 	lru_drain_all(e->q);
 	/* The child is gone: what it had shared is the parent's alone again. */
-	env_write(e, va + PG(PAGES / 2), PAGES / 2, 6);
+	env_write(e, va + PG(HALF), PAGES - HALF, 6);
 	assert_int_equal(cow(e), copies);
-	env_expect(e, va, PAGES / 2, 5, 0);
+	env_expect(e, va, HALF, 5, 0);
 }
 FOR_PLAIN(test_share)
 

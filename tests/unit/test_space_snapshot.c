@@ -4,6 +4,7 @@
 #include "core_env.h"
 
 #define PAGES 48u
+#define HALF  32u /* no large folio lies across it */
 
 static u64 snap(struct env *e, u64 va, u64 pages, u32 flags)
 {
@@ -85,20 +86,20 @@ static void test_share(struct env *e, u64 va, bool large)
 	assert_int_equal(cow(e), copies);
 	assert_int_equal(env_store(e, at, 1), -EACCES);
 	/* A page is copied when it is first written, and not again. */
-	env_write(e, va, PAGES / 2, 2);
-	env_write(e, va, PAGES / 2, 3);
-	assert_int_equal(cow(e), copies + PAGES / 2);
+	env_write(e, va, HALF, 2);
+	env_write(e, va, HALF, 3);
+	assert_int_equal(cow(e), copies + HALF);
 	env_expect(e, at, PAGES, 1, 0);
-	env_expect(e, va, PAGES / 2, 3, 0);
+	env_expect(e, va, HALF, 3, 0);
 	env_check(e);
 	drop(e, at, PAGES);
 	env_check(e);
 	lru_drain_all(e->q);
 	/* The snapshot is gone: what it had shared is the source's alone again. */
 	copies = cow(e);
-	env_write(e, va + PG(PAGES / 2), PAGES / 2, 4);
+	env_write(e, va + PG(HALF), PAGES - HALF, 4);
 	assert_int_equal(cow(e), copies);
-	env_expect(e, va, PAGES / 2, 3, 0);
+	env_expect(e, va, HALF, 3, 0);
 }
 FOR_PLAIN(test_share)
 
@@ -118,11 +119,11 @@ static void test_reverse(struct env *e, u64 va, bool large)
 	third = snap(e, va, PAGES, 0);
 	copies = cow(e);
 	reversed = stat_read(e->q, STAT_FAULT_REVERSE);
-	env_write(e, va, PAGES / 2, 2);
+	env_write(e, va, HALF, 2);
 	env_check(e);
-	assert_int_equal(cow(e), copies + PAGES / 2);
-	assert_int_equal(stat_read(e->q, STAT_FAULT_REVERSE) - reversed, placed ? PAGES / 2 : 0);
-	for (u64 i = 0; i < PAGES / 2; i++) {
+	assert_int_equal(cow(e), copies + HALF);
+	assert_int_equal(stat_read(e->q, STAT_FAULT_REVERSE) - reversed, placed ? HALF : 0);
+	for (u64 i = 0; i < HALF; i++) {
 		mine[i] = page_at(e, va + PG(i));
 		assert_int_equal(mine[i] == was[i], placed);
 		assert_true(page_exclusive(mine[i]));
@@ -132,23 +133,23 @@ static void test_reverse(struct env *e, u64 va, bool large)
 	env_expect(e, at, PAGES, 1, 0);
 	env_expect(e, third, PAGES, 1, 0);
 	/* The two share the copies with each other. */
-	env_write(e, at, PAGES / 4, 3);
+	env_write(e, at, HALF / 4, 3);
 	env_expect(e, third, PAGES, 1, 0);
-	env_expect(e, at, PAGES / 4, 3, 0);
-	env_expect(e, va, PAGES / 2, 2, 0);
+	env_expect(e, at, HALF / 4, 3, 0);
+	env_expect(e, va, HALF, 2, 0);
 	env_check(e);
 	env_pageout(e, third, PAGES);
 	env_check(e);
 	env_expect(e, third, PAGES, 1, 0);
 	/* Mapped here, cached for the others. */
-	env_load(e, va + PG(PAGES / 2));
-	env_write(e, va + PG(PAGES / 2), PAGES / 2, 4);
+	env_load(e, va + PG(HALF));
+	env_write(e, va + PG(HALF), PAGES - HALF, 4);
 	env_expect(e, third, PAGES, 1, 0);
-	env_expect(e, at + PG(PAGES / 2), PAGES / 2, 1, PAGES / 2);
+	env_expect(e, at + PG(HALF), PAGES - HALF, 1, HALF);
 	drop(e, at, PAGES);
 	drop(e, third, PAGES);
-	env_expect(e, va, PAGES / 2, 2, 0);
-	env_expect(e, va + PG(PAGES / 2), PAGES / 2, 4, 0);
+	env_expect(e, va, HALF, 2, 0);
+	env_expect(e, va + PG(HALF), PAGES - HALF, 4, 0);
 }
 FOR_PLAIN(test_reverse)
 
