@@ -6,16 +6,22 @@
  * thread that touches it. Frames are home frames (machine.h): pfn == address >> PAGE_SHIFT. The
  * kernel's page table is the TLB; the core's tables are the truth.
  *
- * Capabilities: CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_RANGE_FLUSH | CAP_AREA_PROTECT. No hardware
- * accessed or dirty bits: a page whose entry lacks DIRTY or WRITE is write-protected in the
- * kernel's table.
+ * Areas with plain frames lie in the same regions: there, a sparse memfd is mapped and registered
+ * for minor faults as well (memfd.c, place.c, plain.c). One memfd serves all spaces of the machine.
+ *
+ * Capabilities: CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_RANGE_FLUSH | CAP_AREA_PROTECT, and CAP_PLAIN
+ * | CAP_PLACED where the kernel can (6.4). No hardware accessed or dirty bits: a page whose entry
+ * lacks DIRTY or WRITE is write-protected in the kernel's table.
  *
  * What the callers around the core must do:
  *  - SIGBUS: the handler calls host_fix_core_read(m, va) first (a core thread that reads a page
  *    that is dropped under it), then host_trap_info and m->trap. SIGBUS must not be blocked in
  *    threads that touch managed memory or read frames.
+ *  - SIGSEGV: host_trap_info says whether a page of a plain area was only being placed at that
+ *    moment; then m->trap, too.
  *  - fork: host_forked_child(m) in the child before any managed memory is touched there, with
- *    nobody inside the core at the time of the fork (base/gate.h).
+ *    nobody inside the core at the time of the fork (base/gate.h). Plain areas are not handed down:
+ *    the core still has entries there, which trap in vain (-ENOMEM) until it unmaps the areas.
  *  - somebody else's mapping inside a region (a file at a fixed address): the range is an area
  *    with PROT_BITS_FOREIGN: area_map BEFORE it is mapped over, and area_unmap after, which puts
  *    managed memory back. No call of the machine touches its pages in between, even inside a span
@@ -75,7 +81,8 @@ struct host_trap {
 	u64 va;
 	bool write;
 };
-/* Is this SIGBUS a page fault in a region of m? Safe in a signal handler. */
+/* Is this SIGBUS or SIGSEGV a page fault in a region of m that is to be resolved? Safe in a signal
+ * handler. */
 bool host_trap_info(struct machine *m, const siginfo_t *si, const ucontext_t *uc,
 		    struct host_trap *out);
 /* True: a read of a frame by this thread between read_begin and read_end hit a page that was

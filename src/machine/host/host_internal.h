@@ -2,17 +2,21 @@
  * host_internal.h - what the host machine's files share: the machine, regions, page states.
  *
  * Page state: two bits a page, POPULATED and PROTECTED, 32 pages to a word (low half populated,
- * high half protected), in one flat, sparsely touched array per region: populated protected 0 0
- * ABSENT     the kernel has no page; accesses trap 1         0      WRITABLE   stores go through 1
- * 1      PROTECTED  loads go through, stores trap 0         1      BUSY       ours to keep off: a
- * foreign mapping, or a core read being fixed Who may change a page's state: the holder of its
- * entry lock or the exclusive owner of its frame (machine.h), so there is one at a time per page; a
- * word is shared by 32 pages and changes atomically. The only outsider is host_fix_core_read, which
- * takes ABSENT pages through BUSY (trap.c). Order: a state says WRITABLE only if stores may go
- * through, and says PROTECTED only after the kernel has protected; POPULATED is cleared BEFORE the
- * kernel drops the page, so that a core read that is fixed in between is recorded as populated
- * again and never forgotten. So ABSENT does not prove that the page is gone: mspace.dropping says
- * whether somebody is between the two, and host_empty looks at it.
+ * high half protected), in one flat, sparsely touched array per region:
+ *  - 0 0 ABSENT: the kernel has no page; accesses trap;
+ *  - 1 0 WRITABLE: stores go through;
+ *  - 1 1 PROTECTED: loads go through, stores trap;
+ *  - 0 1 BUSY: ours to keep off: a foreign mapping, or a core read being fixed.
+ * In plain areas they say what translations there are, and nothing of the bytes.
+ *
+ * Who may change a page's state: the holder of its entry lock or the exclusive owner of its home
+ * frame (machine.h), so there is one at a time per page; a word is shared by 32 pages and changes
+ * atomically. The only outsider is host_fix_core_read, which takes ABSENT pages through BUSY
+ * (trap.c). Order: a state says WRITABLE only if stores may go through, and says PROTECTED only
+ * after the kernel has protected; POPULATED is cleared BEFORE the kernel drops the page, so that a
+ * core read that is fixed in between is recorded as populated again and never forgotten. So ABSENT
+ * does not prove that the page is gone: mspace.dropping says whether somebody is between the two,
+ * and host_empty looks at it.
  *
  * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the
  * region mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
