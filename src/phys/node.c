@@ -102,6 +102,11 @@ u64 phys_capacity(struct quire *q, unsigned node)
 	return q->phys->node[node].capacity;
 }
 
+u32 phys_nr_nodes(struct quire *q)
+{
+	return q->phys->nr_nodes;
+}
+
 /* ---- buddy lists. LOCKING: n->lock ---- */
 
 static void buddy_link(struct node *n, struct folio *f, u64 pfn, unsigned order)

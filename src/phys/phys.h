@@ -195,6 +195,7 @@ static inline void folio_set_charge(struct folio *f, unsigned cg)
 /* ---- counts, checking ---- */
 u64 phys_used(struct quire *q, unsigned node); /* frames in use */
 u64 phys_capacity(struct quire *q, unsigned node);
+u32 phys_nr_nodes(struct quire *q);
 /* Bytes of frame records, blocks and the map over them. */
 u64 phys_bytes(struct quire *q);
 /* Calls fn for every folio with ref > 0; only at quiescence. */

@@ -40,11 +40,25 @@ u32 reclaim_shadow(struct quire *q)
 	return (u32)a64_read(&q->reclaim->evictions);
 }
 
+/* Pages of a node that can be evicted, as far as the lists know. */
+static u64 on_lists(struct quire *q, unsigned node)
+{
+	return lru_size(q, node, LRU_INACTIVE) + lru_size(q, node, LRU_ACTIVE);
+}
+
+static u64 on_all_lists(struct quire *q)
+{
+	u64 n = 0;
+
+	for (u32 i = 0; i < phys_nr_nodes(q); i++)
+		n += on_lists(q, i);
+	return n;
+}
+
 bool reclaim_refault_is_hot(struct quire *q, u32 shadow)
 {
 	u32 distance = reclaim_shadow(q) - shadow;
-	u64 resident = lru_size(q, 0, LRU_ACTIVE) + lru_size(q, 0, LRU_INACTIVE);
-	bool hot = distance <= resident / HOT_FRACTION;
+	bool hot = distance <= on_all_lists(q) / HOT_FRACTION;
 
 	stat_inc(q, STAT_REFAULT);
 	if (hot)
@@ -112,6 +126,38 @@ static u32 step(struct quire *q, unsigned node, u32 *looked)
 	return freed;
 }
 
+/* The node of the next step: each as often as it has pages, taken from the clock because steps come
+ * one by one from many callers. */
+static unsigned pick_node(struct quire *q)
+{
+	u64 all = on_all_lists(q), at, n;
+	unsigned node = 0;
+
+	if (phys_nr_nodes(q) == 1 || !all)
+		return 0;
+	at = (a64_read(&q->reclaim->evictions) * 0x9e3779b97f4a7c15ull >> 20) % all;
+	while ((n = on_lists(q, node)) <= at && node + 1 < phys_nr_nodes(q)) {
+		at -= n;
+		node++;
+	}
+	return node;
+}
+
+/* One step where there is something to look at. *looked == 0: nowhere. */
+static u32 step_somewhere(struct quire *q, u32 *looked)
+{
+	unsigned first = pick_node(q), nr = phys_nr_nodes(q);
+	u32 freed = 0;
+
+	*looked = 0;
+	for (unsigned i = 0; i < nr; i++) {
+		freed = step(q, (first + i) % nr, looked);
+		if (*looked)
+			break;
+	}
+	return freed;
+}
+
 u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 {
 	u64 freed = 0, scanned = 0, budget;
@@ -121,9 +167,9 @@ u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 	/* Pages just faulted in wait in per-CPU batches; they count, and with little memory they
 	 * are all there is. */
 	lru_drain_all(q);
-	budget = 2 * (lru_size(q, 0, LRU_INACTIVE) + lru_size(q, 0, LRU_ACTIVE)) + 4 * STEP_PAGES;
+	budget = 2 * on_all_lists(q) + 4 * STEP_PAGES;
 	while (freed < nr && scanned < budget) {
-		freed += step(q, 0, &looked);
+		freed += step_somewhere(q, &looked);
 		if (!looked)
 			break;
 		scanned += looked;

@@ -31,7 +31,9 @@ struct env {
 	struct space *s;
 };
 
-static inline void env_open(struct env *e, u32 kind, u64 limit_pages, const char *swap)
+/* With several nodes each has an equal part of the frames; the space is on node 0. */
+static inline void env_open_nodes(struct env *e, u32 kind, u64 limit_pages, const char *swap,
+				  u32 nodes)
 {
 	struct core_config cc = { .swap_spec = swap, .ram_limit_pages = limit_pages };
 	struct sim_config sc;
@@ -46,11 +48,19 @@ static inline void env_open(struct env *e, u32 kind, u64 limit_pages, const char
 	sc.ram_frames = 65536;
 	sc.span_frames = e->home ? 0 : 131072;
 	assert_int_equal(sim_create(&sc, &e->m), 0);
-	cc.phys.nr_nodes = 1;
-	cc.phys.node[0].span = sc.span_frames;
-	cc.phys.node[0].capacity = e->home ? ~0ull : sc.ram_frames;
+	cc.phys.nr_nodes = nodes;
+	for (u32 i = 0; i < nodes; i++) {
+		cc.phys.node[i].base_pfn = i * sc.span_frames / nodes;
+		cc.phys.node[i].span = sc.span_frames / nodes;
+		cc.phys.node[i].capacity = e->home ? ~0ull : sc.ram_frames / nodes;
+	}
 	assert_int_equal(core_create(&e->q, e->m, &cc), 0);
 	assert_int_equal(space_create(e->q, CGROUP_ROOT, 0, &e->s), 0);
+}
+
+static inline void env_open(struct env *e, u32 kind, u64 limit_pages, const char *swap)
+{
+	env_open_nodes(e, kind, limit_pages, swap, 1);
 }
 
 static inline void env_check(struct env *e)

@@ -170,6 +170,35 @@ static void corrupt(u32 kind)
 }
 FOR_EACH_KIND(corrupt)
 
+/* What is to be evicted lies on another node than what needs the room. */
+static void other_node(void **st)
+{
+	struct space *first, *second;
+	struct env e;
+	u64 a, b;
+
+	(void)st;
+	env_open_nodes(&e, 2, 128, NULL, 2);
+	first = e.s;
+	assert_int_equal(space_create(e.q, CGROUP_ROOT, 1, &second), 0);
+	e.s = second;
+	a = env_map(&e, 128, RW, 0);
+	env_write(&e, a, 128, 1);
+	assert_int_equal(phys_used(e.q, 1), 128);
+	e.s = first;
+	b = env_map(&e, 64, RW, 0);
+	env_write(&e, b, 64, 2);
+	assert_true(phys_used(e.q, 1) <= 128 - 64);
+	assert_int_equal(stat_read(e.q, STAT_OVER_LIMIT), 0);
+	/* And back. */
+	e.s = second;
+	env_expect(&e, a, 128, 1, 0);
+	e.s = first;
+	env_expect(&e, b, 64, 2, 0);
+	space_destroy(e.q, second);
+	env_close(&e);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +209,7 @@ int main(void)
 		cmocka_unit_test(pin_dirties_all),
 		cmocka_unit_test(lazyfree_all),
 		cmocka_unit_test(corrupt_all),
+		cmocka_unit_test(other_node),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
