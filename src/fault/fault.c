@@ -145,7 +145,7 @@ static bool wants_anon_vma(const struct fc *c)
 {
 	if (!c->v->object)
 		return true;
-	return !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_LONGTERM));
+	return fault_wants_copy(c);
 }
 
 static int fault_once(struct fc *c)

@@ -37,6 +37,7 @@ struct fc {
 	bool space_locked;
 	bool home; /* vma_home */
 	bool hw_ad;
+	bool copy; /* the object's page cannot be mapped here: a copy will do */
 	u64 vf;    /* the area's flags */
 	u64 place; /* not 0: this frame instead of the address's own place */
 };
@@ -44,6 +45,12 @@ struct fc {
 static inline bool fc_write(const struct fc *c)
 {
 	return c->access & ACCESS_WRITE;
+}
+
+/* Of an object's page, in a private area. */
+static inline bool fault_wants_copy(const struct fc *c)
+{
+	return !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_LONGTERM) || c->copy);
 }
 
 static inline struct machine *fc_machine(const struct fc *c)

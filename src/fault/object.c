@@ -31,6 +31,10 @@
  *                                          folio lock; entries lose WRITE, flush
  *                                          not dirty any more; unlock; write
  *
+ * Where frames have places (machine.h), a private area has those of its own addresses for its
+ * copies; the object's pages are mapped in runs, and copied where the machine has no mappings left
+ * for them.
+ *
  * Every entry has a reference of its own; the fault's goes when the entry is set.
  */
 #include "fault/fault_internal.h"
@@ -365,7 +369,7 @@ static int private_write(struct fc *c)
 int fault_do_object(struct fc *c)
 {
 	struct object *o = c->v->object;
-	bool copy = !(c->vf & VM_SHARED) && (fc_write(c) || (c->access & ACCESS_LONGTERM));
+	bool copy = fault_wants_copy(c);
 	int err = pt_pte_alloc(&c->fs->rs.pgt, c->va);
 
 	if (err)
@@ -378,6 +382,13 @@ int fault_do_object(struct fc *c)
 	else
 		err = read_fault(c);
 	rwsem_read_unlock(&o->invalidate);
+	/* Its frame is not where the machine's mapping of the area has one for this page, and no
+	 * more mappings are to be had. A copy goes to its own place. (POSIX leaves open whether a
+	 * private mapping shows what is stored to the file later.) */
+	if (err == -ENOSPC && !(c->vf & VM_SHARED) && !copy) {
+		c->copy = true;
+		return FAULT_AGAIN;
+	}
 	return err;
 }
 

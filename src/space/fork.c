@@ -39,7 +39,7 @@ static int fork_area(struct sharer *k, struct vma *v)
 	if (r.end > vmas->usable.end)
 		return -ENOMEM;
 	err = m->ops->area_map(m, k->child->ms, r, vma_prot_bits(vf),
-			       space_first_frame(m, vf, v->object, index));
+			       space_first_frame(m, vf, v->object, index, r.start));
 	if (err)
 		return err;
 	if (share && aptr_read(&v->anon_vma))

@@ -75,7 +75,7 @@ static bool grow_in_place(struct remap *r, struct vma *v)
 	if (next && vma_start(next) < end)
 		return false;
 	if (m->ops->area_map(m, r->s->ms, more, prot,
-			     space_first_frame(m, vma_flags(v), v->object, vma_index(v, was))))
+			     space_first_frame(m, vma_flags(v), v->object, vma_index(v, was), was)))
 		return false;
 	vma_write_lock(v);
 	if (vma_set_end(&r->s->fs.vmas, v, end)) {
@@ -111,7 +111,7 @@ static int make_area(struct remap *r, struct vma *old, u64 at, struct vma **out)
 	struct range to = mk_range(at, r->new_size);
 	u64 index = vma_home(old) ? at >> PAGE_SHIFT : vma_index(old, r->old);
 	int err = m->ops->area_map(m, r->s->ms, to, vma_prot_bits(vf),
-				   space_first_frame(m, vf, old->object, index));
+				   space_first_frame(m, vf, old->object, index, at));
 
 	if (err)
 		return err;

@@ -296,12 +296,12 @@ static int map_locked(struct quire *q, struct space *s, struct range r, const st
 		return map_foreign(q, s, r);
 	if ((mp->flags & MAP_F_PLAIN) && machine_has(m, CAP_HOME))
 		vf |= VM_PLAIN;
-	/* Where frames have places: those of its first area's addresses, so that this one is a
-	 * single mapping of the machine. */
-	if (mp->object && m->plain_base)
+	/* Where frames have places: those of its first shared area's addresses, so that this one is
+	 * a single mapping of the machine. */
+	if ((vf & VM_SHARED) && m->plain_base)
 		object_prefer_frames(mp->object, m->plain_base + (r.start >> PAGE_SHIFT) - pgoff);
 	err = m->ops->area_map(m, s->ms, r, vma_prot_bits(vf),
-			       space_first_frame(m, vf, mp->object, pgoff));
+			       space_first_frame(m, vf, mp->object, pgoff, r.start));
 	if (err)
 		return err;
 	err = vma_add_object(&s->fs.vmas, r, vf, pgoff, mp->object, &v);

@@ -59,14 +59,21 @@ void space_share_end(struct sharer *k);
  * done. S write, of both spaces. */
 int must_check space_share_pages(struct sharer *k, struct range r);
 
-/* The frame that the first page of an area with these flags prefers, for area_map: the object's, if
- * it has places for its pages. */
-static inline u64 space_first_frame(const struct machine *m, u64 flags, const struct object *o,
-				    u64 index)
+/*
+ * The frame that the page at va, page `index` of an area with these flags, is to have, for
+ * area_map: of a shared area of an object the one that the object prefers there. A private one
+ * keeps the places of its own addresses for its copies, of which there may be many: what is not
+ * where it belongs costs mappings of the machine. The object's pages lie side by side, and where
+ * too few mappings are left a private area is given copies of them (fault/object.c).
+ */
+static inline u64 space_first_frame(const struct machine *m, u64 flags, struct object *o, u64 index,
+				    u64 va)
 {
-	u64 frames = o ? a64_read(&o->frames) : 0;
+	u64 frames = o && (flags & VM_SHARED) ? a64_read(&o->frames) : 0;
 
-	return frames ? frames + index : vma_first_frame(m, flags, index);
+	if (frames)
+		return frames + index;
+	return vma_first_frame(m, flags, o ? va >> PAGE_SHIFT : index);
 }
 
 /* Rounds size up to pages; false for an empty, wrapping or unaligned range. */

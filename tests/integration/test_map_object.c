@@ -79,6 +79,11 @@ static void open_all(struct fixture *x, uint64_t ram_pages, uint64_t pages)
 	}
 	EQ(err, 0);
 	EQ(quire_object_size(x->o), pages * PAGE);
+	/* Before anything is mapped. */
+	for (uint64_t i = 0, w = 0; i < pages; i += 7) {
+		EQ(quire_object_read(x->o, i * PAGE, &w, 8), 8);
+		EQ(w, word(i, 1));
+	}
 }
 
 static void close_all(struct fixture *x)

@@ -157,14 +157,15 @@ static int window_range(struct host *h, struct range r)
 	return err;
 }
 
-/* The space is to have a plain area. */
+/* The space is to have a plain area; NULL: frames that belong to no address are used before any has
+ * one. */
 int plain_prepare(struct host *h, struct mspace *s)
 {
 	int err = 0;
 
 	if (!h->window)
 		return -ENOMEM;
-	if (likely(aptr_read_acquire(&s->place) && memfd_of(h) >= 0))
+	if (likely((!s || aptr_read_acquire(&s->place)) && memfd_of(h) >= 0))
 		return 0;
 	mutex_lock(&h->lock);
 	if (memfd_of(h) < 0) {
@@ -177,7 +178,7 @@ int plain_prepare(struct host *h, struct mspace *s)
 	if (!err && !a64_read(&h->window[h->overflow.start >> REGION_GRANULE_SHIFT]))
 		err = map_window(h, h->overflow.start >> REGION_GRANULE_SHIFT,
 				 h->overflow.end >> REGION_GRANULE_SHIFT, h->overflow.start);
-	if (!err)
+	if (!err && s)
 		err = window_range(h, s->r);
 	mutex_unlock(&h->lock);
 	return err;
@@ -262,8 +263,12 @@ int plain_write(struct host *h, u64 pfn, const void *from, u32 nr)
 
 void *plain_fill_begin(struct host *h, u64 pfn, u32 nr)
 {
-	void *buf = stage_get_tracked(h, nr), *window;
+	void *buf, *window;
 
+	/* An object may have pages before a space has an area of it. */
+	if (unlikely(memfd_of(h) < 0) && plain_prepare(h, NULL))
+		return NULL;
+	buf = stage_get_tracked(h, nr);
 	if (likely(buf))
 		return buf;
 	/* All are in use: directly, and without a signal should there be no memory. */

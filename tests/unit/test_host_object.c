@@ -1,0 +1,85 @@
+/* A core on the host machine with hardly any host mappings: private areas of objects whose pages
+ * lie anywhere are still read and written, and show what they should. */
+#include <stdlib.h>
+
+#include "core_env.h"
+#include "machine/host/host.h"
+#include "object/object.h"
+#include "swap/swap_object.h"
+
+#define PAGES 400u
+
+static void open_host(struct env *e, u32 max_mappings)
+{
+	struct host_config hc = { .region_bytes = 1ull << 30, .max_mappings = max_mappings };
+	struct core_config cc = { .swap_spec = NULL };
+	char msg[200] = "";
+
+	memset(e, 0, sizeof(*e));
+	if (machine_host_create(&hc, &e->m, msg, sizeof(msg))) {
+		printf("skipped: %s\n", msg);
+		exit(77);
+	}
+	if (!machine_has(e->m, CAP_PLAIN)) {
+		printf("skipped: no plain areas\n");
+		exit(77);
+	}
+	cc.phys = (struct phys_config){ .nr_nodes = PLAIN_NODE + 1, .node = { { 0, 0, ~0ull } } };
+	cc.phys.node[PLAIN_NODE].base_pfn = e->m->plain_overflow.pfn;
+	cc.phys.node[PLAIN_NODE].span = e->m->plain_overflow.nr;
+	cc.phys.node[PLAIN_NODE].capacity = ~0ull;
+	assert_int_equal(core_create(&e->q, e->m, &cc), 0);
+	assert_int_equal(space_create(e->q, CGROUP_ROOT, 0, &e->s), 0);
+}
+
+/* Faulted in by the core, then used by the processor. */
+static u64 *page(struct env *e, u64 va, u32 access)
+{
+	assert_int_equal(handle_fault(e->q, &e->s->fs, va, access), 0);
+	return (u64 *)(uintptr_t)va;
+}
+
+static void test_few_mappings(void **st)
+{
+	struct object_config oc = { .size = PG(PAGES) };
+	struct object *o;
+	struct env e;
+	u64 va = 0;
+
+	(void)st;
+	open_host(&e, 40);
+	assert_int_equal(object_create_anon(e.q, &oc, &o), 0);
+	/* In an order that leaves no two of them side by side. */
+	for (u64 i = 0; i < PAGES; i++) {
+		u64 at = i * 7 % PAGES, word = at + 1;
+
+		assert_int_equal(object_write(o, PG(at), &word, 8), 8);
+	}
+	assert_int_equal(space_map_object(e.q, e.s, 0, PG(PAGES), RW, 0, o, 0, &va), 0);
+	assert_int_equal(space_advise(e.q, e.s, va, PG(PAGES), ADVISE_RANDOM), 0);
+	for (u64 i = 0; i < PAGES; i++)
+		assert_int_equal(*page(&e, va + PG(i), ACCESS_READ), i + 1);
+	assert_true(stat_read(e.q, STAT_FAULT_COW) > 0);
+	for (u64 i = 0; i < PAGES; i += 3)
+		*page(&e, va + PG(i), ACCESS_WRITE) = i + 7;
+	for (u64 i = 0; i < PAGES; i++) {
+		u64 word;
+
+		assert_int_equal(*page(&e, va + PG(i), ACCESS_READ), i % 3 ? i + 1 : i + 7);
+		assert_int_equal(object_read(o, PG(i), &word, 8, NULL), 8);
+		assert_int_equal(word, i + 1);
+	}
+	assert_int_equal(quire_check_all(e.q), 0);
+	space_destroy(e.q, e.s);
+	object_put(o);
+	assert_int_equal(quire_check_all(e.q), 0);
+	assert_int_equal(core_destroy(e.q), 0);
+	e.m->ops->destroy(e.m);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_few_mappings) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
