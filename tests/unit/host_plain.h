@@ -55,7 +55,7 @@ static inline void plain_unarea(u64 first, u64 last)
 static inline int plain_set(u64 page, u32 nr, u64 pfn, bool writable, const void *fill, bool zero,
 			    bool force)
 {
-	u64 e[PTRS_PER_TABLE];
+	u64 e[PTRS_PER_TABLE] = { 0 };
 	int err;
 
 	for (u32 i = 0; i < nr; i++)

@@ -286,6 +286,50 @@ static void test_areas(void **state)
 	assert_mappings(1);
 }
 
+/* Code in a plain area, also away from its place. */
+static void test_exec(void **state)
+{
+	static const u8 code[] = { 0xb8, 42, 0, 0, 0, 0xc3 }; /* mov $42, %eax; ret */
+	u64 frame[2] = { plain_own(3), fake.m->plain_overflow.pfn };
+	int (*fn)(void) = (int (*)(void))(uintptr_t)fake_va(3);
+
+	(void)state;
+	plain_handlers();
+	assert_int_equal(plain_area(0, 64, PLAIN_RW | PROT_BITS_EXEC, plain_own(0)), 0);
+	for (u32 i = 0; i < 2; i++) {
+		plain_clear(3, 1);
+		memcpy((void *)(uintptr_t)plain_bytes(frame[i]), code, sizeof(code));
+		assert_int_equal(plain_set(3, 1, frame[i], false, NULL, false, false), 0);
+		assert_int_equal(fn(), 42);
+	}
+	assert_int_equal(a32_read(&plain_traps), 0);
+}
+
+/* The limit is the process's: what one space takes another has no more. */
+static void test_limit_of_all(void **state)
+{
+	const struct machine_ops *ops = fake.m->ops;
+	u64 far = fake.m->plain_overflow.pfn;
+	struct mspace *other;
+	struct range u;
+
+	(void)state;
+	plain_handlers();
+	assert_int_equal(ops->space_create(fake.m, NULL, NULL, &other, &u), 0);
+	assert_int_equal(ops->area_map(fake.m, other, (struct range){ u.start, u.start + PMD_SIZE },
+				       PLAIN_RW, fake.m->plain_base + (u.start >> PAGE_SHIFT)),
+			 0);
+	assert_int_equal(plain_area(0, 64, PLAIN_RW, plain_own(0)), 0);
+	assert_int_equal(plain_set(3, 1, far, true, NULL, true, false), 0);
+	assert_int_equal(plain_counters().mappings, 6);
+	assert_int_equal(plain_set(5, 1, far + 2, true, NULL, true, false), 0);
+	assert_int_equal(plain_set(7, 1, far + 4, true, NULL, true, false), -ENOSPC);
+	ops->space_destroy(fake.m, other);
+	assert_mappings(6);
+	assert_int_equal(plain_set(7, 1, far + 4, true, NULL, true, false), 0);
+	assert_mappings(8);
+}
+
 /* A page placed in an area that may only be read or not at all. */
 static void test_displaced_protected(void **state)
 {
@@ -686,12 +730,15 @@ int main(void)
 		FAKE_TEST(test_areas),
 		FAKE_TEST(test_displaced_protected),
 		FAKE_TEST(test_many),
+		FAKE_TEST(test_exec),
 		FAKE_TEST(test_other_space),
 		FAKE_TEST(test_fork),
 		FAKE_TEST(test_inject_area),
 		FAKE_TEST(test_inject_entries),
 		FAKE_TEST(test_broken_traps),
 		{ "test_limit", fake_run, setup_limit, fake_teardown, (void *)test_limit },
+		{ "test_limit_of_all", fake_run, setup_limit, fake_teardown,
+		  (void *)test_limit_of_all },
 		{ "test_none", fake_run, setup_none, fake_teardown, (void *)test_none },
 	};
 

@@ -112,13 +112,13 @@ int extent_set(struct mspace *s, struct range r, u32 prot)
 	memcpy(old, &s->ext[from], min(to - from, 3u) * sizeof(old[0]));
 	replace(s, from, to, new, n);
 	after = boundaries_of(s, left, from + n);
-	if (after > before && s->nr_mappings + after - before > s->h->max_mappings) {
+	if (!mappings_fit(s, (s64)after - before)) {
 		/* Where more than three go, no more than three come: that never grows. */
 		BUG_ON(to - from > 3);
 		replace(s, from, from + n, old, to - from);
 		return -ENOMEM;
 	}
-	s->nr_mappings = s->nr_mappings + after - before;
+	mappings_add(s, (s64)after - before);
 	if (s->nr_ext)
 		a32_set_release(&s->any_ext, 1);
 	return 0;

@@ -68,8 +68,7 @@ struct host_config {
 	bool no_vector;       /* tests: do without process_madvise */
 	bool no_plain;        /* tests: no plain areas */
 	u64 overflow_bytes;   /* plain frames that belong to no address; 0: HOST_OVERFLOW_DEFAULT */
-	u32 max_mappings; /* tests: bound on host mappings per region; 0: the system's, less a rest
-			   */
+	u32 max_mappings;     /* tests: bound on host mappings; 0: the system's, less a rest */
 };
 
 /* cfg may be NULL. 0, or -errno with one line in msg: -ENOSYS, -EPERM: no userfaultfd; -ENOMEM. */

@@ -107,6 +107,7 @@ struct host {
 	u64 region_bytes;     /* (C) */
 	u64 region_min_bytes; /* (C) */
 	u32 max_mappings;     /* (C) */
+	a64_t mappings;       /* host mappings that all regions are made of */
 	unsigned nr_cpus;     /* (C) */
 	bool vdso_clock;      /* (C) */
 	const char *zeroes;   /* (C) ZERO_PAGES of the kernel's zero page */
@@ -364,6 +365,19 @@ int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsig
 void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 
 /* ---- extent.c. LOCKING: (M) ---- */
+/* May there be that many more host mappings? The limit is the process's; regions that grow at the
+ * same moment may exceed ours by the little that each of them needs. */
+static inline bool mappings_fit(const struct mspace *s, s64 more)
+{
+	return more <= 0 || (s64)a64_read(&s->h->mappings) + more <= s->h->max_mappings;
+}
+
+static inline void mappings_add(struct mspace *s, s64 more)
+{
+	s->nr_mappings = (u32)(s->nr_mappings + more);
+	a64_add(&s->h->mappings, (u64)more);
+}
+
 /* Replace what [r.start, r.end) is by `prot` (PROT_RW: nothing special). -ENOMEM: too many
  * mappings. */
 int must_check extent_set(struct mspace *s, struct range r, u32 prot);

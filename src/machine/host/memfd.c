@@ -23,6 +23,7 @@
 
 #define MEMFD_BYTES     BIT(47)
 #define MFD_CLOEXEC_NR  1l
+#define MFD_NOEXEC_NR   8l
 #define RLIMIT_FSIZE_NR 1l
 #define RLIMIT_AS_NR    9l
 #define AS_LIMIT_PART   64u /* of a limit on addresses, the overflow takes no more than this part */
@@ -85,6 +86,8 @@ static long open_memfd(struct host *h)
 	if (limit_of(RLIMIT_FSIZE_NR) < MEMFD_BYTES)
 		return -EFBIG;
 	fd = native_syscall(SYS_memfd_create, "quire", MFD_CLOEXEC_NR);
+	if (fd == -EACCES) /* vm.memfd_noexec insists on files that nobody can execute */
+		fd = native_syscall(SYS_memfd_create, "quire", MFD_CLOEXEC_NR | MFD_NOEXEC_NR);
 	if (fd < 0)
 		return fd;
 	err = native_syscall(SYS_ftruncate, fd, MEMFD_BYTES);

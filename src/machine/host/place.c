@@ -88,9 +88,7 @@ static s64 growth(struct mspace *s, u64 first, u64 last, u64 place)
 
 static bool fits(struct mspace *s, u64 first, u64 last, u64 place)
 {
-	s64 more = growth(s, first, last, place);
-
-	return more <= 0 || s->nr_mappings + more <= s->h->max_mappings;
+	return mappings_fit(s, growth(s, first, last, place));
 }
 
 /* ---- changing ---- */
@@ -135,7 +133,7 @@ static void set_words(struct mspace *s, u64 first, u64 last, u64 place)
 /* The kernel maps [first, last) so now. */
 static void set(struct mspace *s, u64 first, u64 last, u64 place)
 {
-	s->nr_mappings = (u32)(s->nr_mappings + growth(s, first, last, place));
+	mappings_add(s, growth(s, first, last, place));
 	for (u64 p = first; s->nr_broken && p < last; p++)
 		s->nr_broken -= !!(place_of(s, p) & PLACE_BROKEN);
 	if (place & PLACE_BROKEN)

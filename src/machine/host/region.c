@@ -105,7 +105,6 @@ int host_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct msp
 		return -ENOMEM;
 	s->h = h;
 	s->root = root;
-	s->nr_mappings = 1;
 	mutex_init(&s->lock, LOCK_MACHINE);
 	/* Less where a limit on addresses or strict overcommit does not allow it. */
 	for (u64 bytes = h->region_bytes; err && bytes >= h->region_min_bytes; bytes /= 2)
@@ -114,6 +113,7 @@ int host_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct msp
 		sys_unmap(s, ALIGN_UP(sizeof(*s), PAGE_SIZE));
 		return err;
 	}
+	mappings_add(s, 1);
 	publish(h, s, s);
 	mutex_lock(&h->lock);
 	aptr_set(&s->next, aptr_read(&h->spaces));
@@ -135,6 +135,7 @@ void host_space_destroy(struct machine *m, struct mspace *s)
 	aptr_set_release(link, aptr_read(&s->next));
 	mutex_unlock(&h->lock);
 	publish(h, s, NULL);
+	mappings_add(s, -(s64)s->nr_mappings);
 	native_syscall(SYS_munmap, s->r.start, range_size(s->r)); /* and it is registered no more */
 	free_tables(s, range_size(s->r));
 	sys_unmap(s, ALIGN_UP(sizeof(*s), PAGE_SIZE));
