@@ -97,6 +97,8 @@ struct quire_swapped_page {
  * Metadata that the caller keeps for each page beside its bytes (tags, keys): saved when a page
  * leaves memory, restored before it is used again.
  *
+ * Pages of objects (files, shared anonymous memory) have none.
+ *
  * All are called with locks of Quire's held, also inside the SIGBUS handler of any thread: they use
  * memory that is there already, do not wait, touch no managed memory and call nothing of Quire.
  */

@@ -23,10 +23,17 @@
  */
 #include "fault/fault_internal.h"
 
-static bool entry_allows(struct quire *q, u64 e, u32 access)
+/* Of nr pages of one folio, which entries from e on map: how many from the front a pin may take. */
+static u32 count_own(struct quire *q, u64 e, u32 nr, u32 access)
 {
-	return entry_present(e) && (!(access & ACCESS_WRITE) || pte_write(e)) &&
-	       !fault_must_unshare(q, e, access);
+	struct folio *page = phys_record(q, entry_pfn(e));
+	u32 i = 0;
+
+	if ((e & ENTRY_SHARED) || folio_object(folio_head(page)))
+		return fault_must_unshare(q, e, access) ? 0 : nr;
+	while (i < nr && page_exclusive(page + i))
+		i++;
+	return i;
 }
 
 /* How many entries from p on, at most max, map what follows e's page as e does. */
@@ -64,9 +71,10 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 	while (i < n) {
 		u64 e = pte_get(p + i);
 		struct folio *rec, *f;
-		u32 run = 0, max;
+		u32 run;
 
-		if (!entry_allows(q, e, access) || inject_fail(q->inject, INJECT_PIN))
+		if (!entry_present(e) || ((access & ACCESS_WRITE) && !pte_write(e)) ||
+		    fault_must_unshare(q, e, access) || inject_fail(q->inject, INJECT_PIN))
 			break;
 		if (pte_special(e)) {
 			pages[i++] = NULL;
@@ -74,13 +82,12 @@ static u32 pin_present(struct quire *q, struct fault_space *fs, u64 va, u32 n, u
 		}
 		rec = phys_record(q, entry_pfn(e));
 		f = folio_head(rec);
-		max = same_run(p + i, e, min(n - i, folio_nr(f) - (u32)(rec - f)));
-		while (run < max && (!run || entry_allows(q, pte_get(p + i + run), access))) {
-			pages[i + run] = rec + run;
-			run++;
-		}
+		run = same_run(p + i, e, min(n - i, folio_nr(f) - (u32)(rec - f)));
+		run = count_own(q, e, run, access);
 		folio_get_nr(f, run * PIN_BIAS);
 		note_write(f, access);
+		for (u32 k = 0; k < run; k++)
+			pages[i + k] = rec + k;
 		i += run;
 	}
 	pt_pte_unlock(desc);
@@ -152,20 +159,20 @@ static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, u32 a
 		     struct folio **pages)
 {
 	struct folio *rec = phys_record(q, entry_pfn(r->e));
-	u32 i = 0;
+	u32 i = 0, nr;
 
 	if (!r->f) {
 		pages[0] = NULL;
 		return 1;
 	}
-	for (; i < r->nr; i++) {
+	nr = count_own(q, r->e, r->nr, access);
+	for (; i < nr; i++) {
 		u64 changed = pte_get(p + i) ^ (r->e + i * PAGE_SIZE);
 
 		if ((changed & ~(ENTRY_ACCESSED | ENTRY_DIRTY)) &&
 		    mech_on(q, MECH_PIN_FAST_RECHECK))
 			break;
-		if (folio_head(rec + i) != r->f ||
-		    fault_must_unshare(q, r->e + i * PAGE_SIZE, access))
+		if (folio_head(rec + i) != r->f)
 			break;
 		pages[i] = rec + i;
 	}

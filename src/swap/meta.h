@@ -22,7 +22,8 @@
  *     it; one that is forked or moved (mremap) keeps the slot.
  *  5. copy comes when the core copies or moves a page's bytes to another frame (a copy on write, a
  *     fork that copies, mremap of home frames).
- * A frame that is filled with zeroes anew is nobody's business: no call.
+ * A frame that is filled with zeroes anew is nobody's business: no call. Nor are pages of objects,
+ * of anonymous ones neither (as in Linux): they are the object's, not an entry's.
  *
  * Locking: all are called with spin locks held (save, restore: the entry lock; drop: the slot's
  * cluster): they do not sleep, touch no managed memory and call nothing of Quire. On the host
