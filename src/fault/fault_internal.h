@@ -86,6 +86,11 @@ int fault_do_wp(struct fc *c, u64 entry);
  * 0: it is (and writable, if it is to be written); -EXDEV: it is to be copied for the fault's own
  * area; FAULT_AGAIN; an error. */
 int fault_reverse_copy(struct fc *c, u64 entry);
+/* place.c: has the object's page the frame that it should have where the area shows it? */
+bool fault_in_place(struct fc *c, struct folio *f, u64 index);
+/* Move it there if nobody uses it: returns the folio that holds page `index` from now on, locked
+ * and with the caller's reference as f was. LOCKING: folio lock; invalidate. */
+struct folio *must_check fault_to_place(struct fc *c, struct folio *f, u64 index);
 /* A reference on what the entry maps now, or NULL when the entry has changed. */
 struct folio *fault_hold_mapped(struct fc *c, u64 entry);
 

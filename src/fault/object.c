@@ -134,8 +134,9 @@ static void around_lookup(struct fc *c, struct around *a, struct folio *f)
 			g = object_lookup(c->v->object, a->first + i);
 		if (!g)
 			continue;
-		/* Still being read: its reader has it locked. */
-		if (folio_test(g, PG_UPTODATE))
+		/* Still being read: its reader has it locked. Not in its place: its own fault moves
+		 * it there. */
+		if (folio_test(g, PG_UPTODATE) && fault_in_place(c, g, a->first + i))
 			a->page[i] = page_of(g, a->first + i);
 		else
 			folio_put(c->q, g);
@@ -201,12 +202,24 @@ static int around_map(struct fc *c, struct around *a)
 
 static int read_fault(struct fc *c)
 {
+	u64 index = vma_index(c->v, c->va);
 	struct around a;
 	struct folio *f;
-	int err = get_folio(c, vma_index(c->v, c->va), 0, &f);
+	int err = get_folio(c, index, 0, &f);
 
 	if (err)
 		return object_result(err);
+	/* Nothing removes it from the cache meanwhile: only its place may change. */
+	if (unlikely(!fault_in_place(c, f, index))) {
+		folio_lock(f);
+		if (folio_object(f) == c->v->object)
+			f = fault_to_place(c, f, index);
+		folio_unlock(f);
+		if (folio_object(f) != c->v->object) {
+			folio_put(c->q, f);
+			return FAULT_AGAIN;
+		}
+	}
 	around_window(c, &a);
 	around_lookup(c, &a, f);
 	err = around_map(c, &a);
@@ -271,6 +284,7 @@ static int shared_write(struct fc *c)
 
 	if (err)
 		return object_result(err);
+	f = fault_to_place(c, f, index);
 	err = object_make_writable(o, f);
 	err = err ? object_result(err) : map_writable(c, f, index, 0);
 	if (!err)

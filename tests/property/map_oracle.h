@@ -40,6 +40,7 @@ struct config {
 	u32 threads;
 	u64 ops, seed;
 	bool injecting, writer;
+	bool placed; /* frames have places, and objects want the same ones */
 };
 
 struct run;
@@ -62,6 +63,7 @@ struct run {
 	u64 (*model[OBJECTS])[WORDS];
 	u64 size[OBJECTS];
 	u64 count_va, race_va, race_private;
+	u64 places;     /* first frame of those that are set aside */
 	a32_t race_gen; /* odd while its size changes */
 	struct worker w[THREADS];
 	a64_t wrong, refused;

@@ -538,7 +538,9 @@ static void set_up(struct run *r)
 	struct object_config oc = { .size = PG(pages) };
 	struct env *e = &r->e;
 
-	env_open(e, r->cfg->hw ? 2 : 0, pages + 32, NULL);
+	env_open(e, (r->cfg->hw ? 2 : 0) | (r->cfg->placed ? 4 : 0), pages + 32, NULL);
+	if (r->cfg->placed)
+		assert_int_equal(phys_resv_get(e->q, 0, &r->places), 0);
 	for (u32 i = 0; i < OBJECTS; i++) {
 		r->model[i] = calloc(pages, sizeof(*r->model[i]));
 		r->size[i] = PG(pages);
@@ -562,6 +564,12 @@ static void set_up(struct run *r)
 	assert_int_equal(
 		space_map_object(e->q, e->s, 0, PG(RACERS), RW, 0, r->racer, 0, &r->race_private),
 		0);
+	for (u32 i = 0; r->places && i < OBJECTS; i++)
+		object_prefer_frames(r->o[i], r->places);
+	if (r->places) {
+		object_prefer_frames(r->counters, r->places);
+		object_prefer_frames(r->racer, r->places + 5);
+	}
 	if (r->cfg->writer)
 		assert_int_equal(objects_start_writer(e->q, 2, 16), 0);
 }
@@ -581,6 +589,8 @@ static void take_down(struct run *r)
 	object_put(r->counters);
 	object_put(r->racer);
 	assert_int_equal(objects_live(r->e.q), 0);
+	if (r->places)
+		phys_resv_put(r->e.q, r->places);
 	env_close(&r->e);
 	for (u32 i = 0; i < OBJECTS - 1; i++)
 		medium_free(r->medium[i]);
@@ -627,19 +637,25 @@ static void run_one(void **state)
 	check_all(r);
 	assert_true(stat_read(r->e.q, STAT_OBJECT_WRITE_PAGES) > 0);
 	assert_true(stat_read(r->e.q, STAT_SWAP_OUT_PAGES) > 0);
+	assert_true(!cfg.placed || stat_read(r->e.q, STAT_MIGRATED) > 0);
 	take_down(r);
 	free(r);
 }
 
 static struct config configs[] = {
-	{ "sw_1", false, 1, 40000, 1, false, false },
-	{ "hw_1", true, 1, 40000, 2, false, false },
-	{ "sw_1_fail", false, 1, 40000, 3, true, false },
-	{ "hw_1_fail", true, 1, 40000, 4, true, true },
-	{ "sw_4", false, 4, 15000, 5, false, true },
-	{ "hw_4", true, 4, 15000, 6, false, true },
-	{ "sw_4_fail", false, 4, 15000, 7, true, true },
-	{ "hw_4_fail", true, 4, 15000, 8, true, false },
+	{ "sw_1", .threads = 1, .ops = 40000, .seed = 1 },
+	{ "hw_1", .hw = true, .threads = 1, .ops = 40000, .seed = 2 },
+	{ "sw_1_fail", .threads = 1, .ops = 40000, .seed = 3, .injecting = true },
+	{ "hw_1_fail", .hw = true, .threads = 1, .ops = 40000, .seed = 4, .injecting = true,
+	  .writer = true },
+	{ "sw_4", .threads = 4, .ops = 15000, .seed = 5, .writer = true },
+	{ "hw_4", .hw = true, .threads = 4, .ops = 15000, .seed = 6, .writer = true },
+	{ "sw_4_fail", .threads = 4, .ops = 15000, .seed = 7, .injecting = true, .writer = true },
+	{ "hw_4_fail", .hw = true, .threads = 4, .ops = 15000, .seed = 8, .injecting = true },
+	{ "placed_1_fail", .threads = 1, .ops = 40000, .seed = 9, .injecting = true,
+	  .placed = true },
+	{ "placed_4", .hw = true, .threads = 4, .ops = 15000, .seed = 10, .writer = true,
+	  .placed = true },
 };
 
 #define TEST(i)                                                   \
@@ -649,8 +665,8 @@ static struct config configs[] = {
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(0), TEST(1), TEST(2), TEST(3),
-					    TEST(4), TEST(5), TEST(6), TEST(7) };
+	const struct CMUnitTest tests[] = { TEST(0), TEST(1), TEST(2), TEST(3), TEST(4),
+					    TEST(5), TEST(6), TEST(7), TEST(8), TEST(9) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

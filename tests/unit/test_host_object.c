@@ -77,9 +77,56 @@ static void test_few_mappings(void **st)
 	e.m->ops->destroy(e.m);
 }
 
+/* Pages that came before the area did move to their places, instead of using up the mappings; what
+ * is pinned or used elsewhere does not. */
+static void test_places(void **st)
+{
+	struct object_config oc = { .size = PG(PAGES) };
+	struct object *o;
+	struct env e;
+	u64 va = 0, other = 0, n = 0, word;
+
+	(void)st;
+	open_host(&e, 40);
+	assert_int_equal(object_create_anon(e.q, &oc, &o), 0);
+	for (u64 i = 0; i < PAGES; i++) {
+		u64 at = i * 7 % PAGES;
+
+		word = at + 1;
+		assert_int_equal(object_write(o, PG(at), &word, 8), 8);
+	}
+	assert_int_equal(space_map_object(e.q, e.s, 0, PG(PAGES), RW, MAP_F_SHARED, o, 0, &va), 0);
+	assert_int_equal(space_map_object(e.q, e.s, 0, PG(4), PROT_BITS_READ, MAP_F_SHARED, o,
+					  PG(8), &other),
+			 0);
+	for (u64 i = 0; i < PAGES; i++) {
+		if (i % 3)
+			assert_int_equal(*page(&e, va + PG(i), ACCESS_READ), i + 1);
+		else
+			*page(&e, va + PG(i), ACCESS_WRITE) = i + 7;
+		n += entry_pfn(env_entry(&e, va + PG(i))) == a64_read(&o->frames) + i;
+	}
+	assert_int_equal(n, PAGES);
+	assert_int_equal(*page(&e, other, ACCESS_READ), 9);
+	for (u64 i = 0; i < PAGES; i++) {
+		assert_int_equal(object_read(o, PG(i), &word, 8, NULL), 8);
+		assert_int_equal(word, i % 3 ? i + 1 : i + 7);
+	}
+	assert_int_equal(o->nr_pages, PAGES);
+	assert_int_equal(cgroup_usage(e.q, CGROUP_ROOT), PAGES);
+	assert_int_equal(quire_check_all(e.q), 0);
+	space_destroy(e.q, e.s);
+	object_put(o);
+	assert_int_equal(quire_check_all(e.q), 0);
+	assert_int_equal(cgroup_usage(e.q, CGROUP_ROOT), 0);
+	assert_int_equal(core_destroy(e.q), 0);
+	e.m->ops->destroy(e.m);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_few_mappings) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_few_mappings),
+					    cmocka_unit_test(test_places) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
