@@ -423,6 +423,15 @@ long quire_pin_fast(quire_space_t *s, const void *addr, size_t size, int flags,
 void *quire_page_data(quire_t *q, quire_page_t page);
 
 /**
+ * quire_page_frame - which memory has the bytes of a pinned page.
+ * @q: the instance.
+ * @page: a page that is pinned.
+ *
+ * Returns the number by which quire_swap_hooks name it.
+ */
+uint64_t quire_page_frame(quire_t *q, quire_page_t page);
+
+/**
  * quire_unpin_pages - undo quire_pin_fast.
  * @q: the instance.
  * @pages: the pages, in any order.

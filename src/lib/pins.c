@@ -49,6 +49,14 @@ void *quire_page_data(quire_t *qt, quire_page_t page)
 				       m->ops->frame_window(m, pfn);
 }
 
+uint64_t quire_page_frame(quire_t *qt, quire_page_t page)
+{
+	struct quire *q = api_of(qt)->q;
+	struct folio *rec = page ? (struct folio *)page : fault_zero_folio(q);
+
+	return rec ? folio_pfn(q, rec) : 0;
+}
+
 void quire_unpin_pages(quire_t *qt, quire_page_t *pages, size_t n)
 {
 	struct quire *q = api_of(qt)->q;

@@ -255,10 +255,18 @@ static void pin_threads(void)
 
 /* ---- hooks ---- */
 
+#define FRAMES 16384u /* a power of two, far above what is in use */
+
+/* Frames as they turn up: those of private areas are addresses, the others are anywhere. */
+struct frame_tags {
+	uint64_t frame; /* 0: free */
+	unsigned char tag[LINES];
+};
+
 struct tags {
 	quire_space_t *space;
-	uint64_t first_frame, frames;
-	unsigned char (*tag)[LINES];
+	int shareable;
+	struct frame_tags *frame;
 	unsigned char (*saved)[LINES];
 	unsigned char live[SLOTS];
 	uint64_t nr_live, saves, restores, refused, copies;
@@ -269,22 +277,28 @@ struct tags {
 
 static unsigned char *tags_of(struct tags *t, uint64_t frame)
 {
-	if (frame - t->first_frame >= t->frames) {
-		t->wrong = 1;
-		return t->tag[0];
+	for (uint64_t i = frame * 0x9e3779b97f4a7c15ull >> 40, n = 0; n < FRAMES; i++, n++) {
+		struct frame_tags *f = &t->frame[i % FRAMES];
+
+		if (!f->frame)
+			f->frame = frame;
+		if (f->frame == frame)
+			return f->tag;
 	}
-	return t->tag[frame - t->first_frame];
+	t->wrong = 1;
+	return t->frame[0].tag;
 }
 
 static int save(void *ctx, const struct quire_swapped_page *page)
 {
 	struct tags *t = ctx;
+	uint64_t number = (uintptr_t)page->addr / PAGE;
 	int refuse;
 
 	pthread_spin_lock(&t->lock);
-	refuse = t->refuse_every && page->frame % t->refuse_every == 0;
-	t->wrong |= page->space != t->space || (uintptr_t)page->addr / PAGE != page->frame ||
-		    page->slot >= SLOTS;
+	refuse = t->refuse_every && number % t->refuse_every == 0;
+	t->wrong |= page->space != t->space || page->slot >= SLOTS ||
+		    (!t->shareable && number != page->frame);
 	if (refuse) {
 		t->refused++;
 	} else {
@@ -335,15 +349,14 @@ static unsigned char tag(uint64_t v, uint64_t page, unsigned line)
 }
 
 /* The page stays while its bytes and tags are looked at. */
-static void tagged(struct tags *t, quire_t *q, quire_space_t *s, uint64_t *p, uint64_t page,
-		   uint64_t v, int store)
+static void tagged(struct tags *t, quire_t *q, void *base, uint64_t page, uint64_t v, int store)
 {
 	quire_page_t h;
 	unsigned char *tags;
-	uint64_t *w = word(p, page);
+	uint64_t *w = word(base, page);
 
-	EQ(quire_pin_fast(s, w, PAGE, store ? QUIRE_PIN_WRITE : QUIRE_PIN_READ, &h), 1);
-	tags = tags_of(t, (uintptr_t)w / PAGE);
+	EQ(quire_pin_fast(t->space, w, PAGE, store ? QUIRE_PIN_WRITE : QUIRE_PIN_READ, &h), 1);
+	tags = tags_of(t, quire_page_frame(q, h));
 	for (unsigned l = 0; l < LINES; l++) {
 		if (store) {
 			w[l * 8] = v * 1000003 + page * 64 + l;
@@ -355,41 +368,52 @@ static void tagged(struct tags *t, quire_t *q, quire_space_t *s, uint64_t *p, ui
 	quire_unpin_pages(q, &h, 1);
 }
 
+static void tags_open(struct tags *t, quire_t *q)
+{
+	struct quire_swap_hooks hooks = { sizeof(hooks), save, restore, drop, copy };
+
+	t->frame = calloc(FRAMES, sizeof(*t->frame));
+	t->saved = calloc(SLOTS, LINES);
+	EQ(pthread_spin_init(&t->lock, PTHREAD_PROCESS_PRIVATE), 0);
+	hooks.drop = NULL;
+	EQ(quire_swap_hooks(q, &hooks, t), -EINVAL);
+	hooks.drop = drop;
+	EQ(quire_swap_hooks(q, &hooks, t), 0);
+	EQ(quire_swap_hooks(q, &hooks, t), -EBUSY);
+	EQ(quire_space_create(q, &t->space), 0);
+}
+
+static void tags_close(struct tags *t, quire_t *q)
+{
+	quire_space_destroy(t->space);
+	EQ(t->nr_live, 0);
+	CHECK(!t->wrong);
+	free(t->frame);
+	free(t->saved);
+	pthread_spin_destroy(&t->lock);
+	done(q);
+}
+
 #define TAGGED 2048ul
 
 static void hooks_at_work(unsigned refuse_every)
 {
-	struct quire_swap_hooks hooks = { sizeof(hooks), save, restore, drop, copy };
+	struct quire_stats st = { .size = sizeof(st) };
 	static unsigned char resident[TAGGED];
 	static struct tags t;
 	quire_t *q = instance(TAGGED / 2);
-	struct quire_stats st = { .size = sizeof(st) };
-	uint64_t start, size;
 	void *moved;
 	uint64_t *p;
 
 	memset(&t, 0, sizeof(t));
 	t.refuse_every = refuse_every;
-	t.frames = 4 * TAGGED;
-	t.tag = calloc(t.frames, LINES);
-	t.saved = calloc(SLOTS, LINES);
-	EQ(pthread_spin_init(&t.lock, PTHREAD_PROCESS_PRIVATE), 0);
-	hooks.drop = NULL;
-	EQ(quire_swap_hooks(q, &hooks, &t), -EINVAL);
-	hooks.drop = drop;
-	EQ(quire_swap_hooks(q, &hooks, &t), 0);
-	EQ(quire_swap_hooks(q, &hooks, &t), -EBUSY);
-	EQ(quire_space_create(q, &t.space), 0);
-	quire_space_range(t.space, &start, &size);
-	EQ(quire_map(t.space, (void *)(uintptr_t)(start + 64 * PAGE), TAGGED * PAGE,
-		     QUIRE_PROT_READ | QUIRE_PROT_WRITE, QUIRE_MAP_FIXED, (void **)&p),
-	   0);
-	t.first_frame = start / PAGE;
+	tags_open(&t, q);
+	p = map(t.space, TAGGED);
 	for (uint64_t v = 1; v < 4; v++) {
 		for (uint64_t i = 0; i < TAGGED; i++)
-			tagged(&t, q, t.space, p, i, v, 1);
+			tagged(&t, q, p, i, v, 1);
 		for (uint64_t i = 0; i < TAGGED; i++)
-			tagged(&t, q, t.space, p, i, v, 0);
+			tagged(&t, q, p, i, v, 0);
 	}
 	EQ(quire_stats_get(q, &st), 0);
 	CHECK(st.resident_peak_bytes <= st.ram_limit_bytes);
@@ -400,19 +424,47 @@ static void hooks_at_work(unsigned refuse_every)
 		CHECK((resident[i] & 1) || !refuse_every ||
 		      ((uintptr_t)word(p, i) / PAGE) % refuse_every);
 	/* To another place: bytes move, or what is saved does. */
-	EQ(quire_remap(t.space, p, TAGGED * PAGE, TAGGED * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
-		       p + 2 * TAGGED * (PAGE / 8), &moved),
+	EQ(quire_remap(t.space, p, TAGGED * PAGE, 2 * TAGGED * PAGE, MREMAP_MAYMOVE, NULL, &moved),
+	   0);
+	for (uint64_t i = 0; i < TAGGED; i++)
+		tagged(&t, q, moved, i, 3, 0);
+	EQ(quire_remap(t.space, moved, TAGGED * PAGE, TAGGED * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       word(moved, TAGGED), &moved),
 	   0);
 	CHECK(t.copies > 0);
 	for (uint64_t i = 0; i < TAGGED; i++)
-		tagged(&t, q, t.space, moved, i, 3, 0);
-	quire_space_destroy(t.space);
-	EQ(t.nr_live, 0);
-	CHECK(!t.wrong);
-	free(t.tag);
-	free(t.saved);
-	pthread_spin_destroy(&t.lock);
-	done(q);
+		tagged(&t, q, moved, i, 3, 0);
+	tags_close(&t, q);
+}
+
+/* Pages with two mappings: both bring the same metadata back, and what is written in one of them
+ * has its own from then on. */
+static void hooks_of_snapshots(void)
+{
+	static struct tags t;
+	quire_t *q = instance(TAGGED / 2);
+	void *p, *snap;
+
+	memset(&t, 0, sizeof(t));
+	t.shareable = 1;
+	tags_open(&t, q);
+	EQ(quire_map(t.space, NULL, TAGGED * PAGE, QUIRE_PROT_READ | QUIRE_PROT_WRITE,
+		     QUIRE_MAP_SHAREABLE, &p),
+	   0);
+	for (uint64_t i = 0; i < TAGGED; i++)
+		tagged(&t, q, p, i, 1, 1);
+	for (uint64_t v = 1; v < 4; v++) {
+		EQ(quire_snapshot(t.space, p, TAGGED * PAGE, 0, &snap), 0);
+		for (uint64_t i = 0; i < TAGGED; i++) {
+			tagged(&t, q, p, i * 7 % TAGGED, v + 1, 1);
+			tagged(&t, q, snap, i, v, 0);
+		}
+		for (uint64_t i = 0; i < TAGGED; i++)
+			tagged(&t, q, p, i, v + 1, 0);
+		EQ(quire_unmap(t.space, snap, TAGGED * PAGE), 0);
+	}
+	CHECK(t.saves > TAGGED && t.restores > TAGGED && t.copies > 0);
+	tags_close(&t, q);
 }
 
 int main(void)
@@ -423,5 +475,6 @@ int main(void)
 	pin_threads();
 	hooks_at_work(0);
 	hooks_at_work(3);
+	hooks_of_snapshots();
 	return 0;
 }
