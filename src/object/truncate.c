@@ -135,18 +135,19 @@ static int shrink(struct object *o, u64 size)
 	bool anon = object_is_anon(o), cached;
 	int err;
 
+	/* What is not cached now will not be written: nothing comes in meanwhile. */
+	spin_lock(&o->lock);
+	cached = o->nr_pages != 0;
+	spin_unlock(&o->lock);
 	err = medium_resize(o, size);
 	if (err)
 		return err;
 	a64_set_release(&o->size, size);
 	if (os->up.unmap_range)
 		os->up.unmap_range(o->q, o, DIV_UP(size, PAGE_SIZE), OBJECT_INDEX_MAX, true);
-	spin_lock(&o->lock);
-	cached = o->nr_pages != 0;
-	spin_unlock(&o->lock);
 	drop_folios(o, size, OBJECT_SIZE_MAX, anon);
 	drop_values(o, DIV_UP(size, PAGE_SIZE), OBJECT_INDEX_MAX);
-	if (cached) {
+	if (cached && mech_on(o->q, MECH_TRUNCATE_MEDIUM_LAST)) {
 		err = medium_resize(o, size);
 		if (err)
 			object_error_set(o, err);
@@ -202,7 +203,7 @@ static int punch(struct object *o, u64 start, u64 end)
 	if (first >= last)
 		return 0;
 	drop_values(o, first, last - 1);
-	if (o->ops->zero) {
+	if (o->ops->zero && mech_on(o->q, MECH_TRUNCATE_MEDIUM_LAST)) {
 		err = o->ops->zero(o, first << PAGE_SHIFT, (last - first) << PAGE_SHIFT);
 		if (err)
 			object_error_set(o, err);

@@ -48,7 +48,6 @@ struct notes {
 	_Atomic uint64_t syncs, holes, cuts; /* finished */
 	_Atomic int unable;                  /* there are no shared areas on this system */
 	_Atomic int failed;                  /* the line of a call that failed in the child */
-	_Atomic uint32_t stored[PAGES];      /* the last that was begun */
 	_Atomic uint32_t confirmed[PAGES];
 	_Atomic uint32_t hole_begun[PAGES];
 	_Atomic uint32_t hole_done[PAGES];
@@ -85,6 +84,7 @@ struct worker {
 	struct child *c;
 	uint64_t rng;
 	uint32_t first, nr;
+	uint32_t stored[PAGES]; /* by this process: what an earlier one had in memory is gone */
 	bool cuts;
 	pthread_t id;
 };
@@ -104,10 +104,10 @@ static void store_page(struct worker *w)
 
 	TRY(seq < MAX_SEQ);
 	notes->page_of[seq] = (uint16_t)page;
-	atomic_store(&notes->stored[page], (uint32_t)seq);
 	for (uint64_t k = 0; k < WORDS; k++)
 		*(volatile uint64_t *)(w->c->at + page * PAGE + k * (PAGE / WORDS)) =
 			word_of(seq, page, k);
+	w->stored[page] = (uint32_t)seq;
 }
 
 /* Some of the worker's own pages, by either call. */
@@ -115,18 +115,16 @@ static void sync_pages(struct worker *w)
 {
 	uint32_t from = (uint32_t)rnd(w, w->nr), n = 1 + (uint32_t)rnd(w, w->nr - from);
 	uint64_t offset = (w->first + from) * PAGE;
-	uint32_t had[PAGES];
 
-	for (uint32_t i = 0; i < n; i++)
-		had[i] = atomic_load(&notes->stored[w->first + from + i]);
 	if (w->c->mode == LIES_ABOUT_SYNC)
 		;
 	else if (rnd(w, 2))
 		TRY(!quire_sync(w->c->s, w->c->at + offset, n * PAGE, QUIRE_SYNC_WAIT));
 	else
 		TRY(!quire_object_sync(w->c->o, offset, n * PAGE));
-	for (uint32_t i = 0; i < n; i++)
-		atomic_store(&notes->confirmed[w->first + from + i], had[i]);
+	for (uint32_t i = w->first + from; i < w->first + from + n; i++)
+		if (w->stored[i])
+			atomic_store(&notes->confirmed[i], w->stored[i]);
 	atomic_fetch_add(&notes->syncs, 1);
 }
 
