@@ -85,6 +85,7 @@ static void setup_pin(struct env *e)
 static void setup_sibling(struct env *e)
 {
 	setup_half_swapped(e);
+	prepare_no_copy(e, AT(0));
 	actor(e, "child forks", 0, child_forks);
 }
 
@@ -157,9 +158,10 @@ SCENARIO(reuse_swapin) = {
 	.title = "a page is written in place while another space brings it in from the swap cache",
 	.picture = "  CPU1: the parent stores       CPU2: the child loads\n"
 		   "  mapped once                   swap entry: finds the cached folio\n"
-		   "  (the cache has a reference: copy)\n"
+		   "  (the cache has a reference, the child's look another one: copy)\n"
 		   "  stores 2 in place\n"
-		   "                                maps it, reads 2\n",
+		   "                                maps it, reads 2\n"
+		   "  or leaves the cache first: the child reads the stored copy\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.off = BIT(MECH_REUSE_COUNTS_REFS),
@@ -187,11 +189,11 @@ SCENARIO(reuse_sibling) = {
 	.title = "a page is written while a child that shares it forks in turn",
 	.picture = "  CPU1: the parent stores       CPU0: the child forks\n"
 		   "  mapped once                   counts the slot once more\n"
-		   "  (the cache has a reference: copy)\n"
+		   "  (the cache has a reference, and no copy is stored: copy)\n"
 		   "  stores 2 in place: both children read it\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
-	.off = BIT(MECH_REUSE_COUNTS_REFS),
+	.off = BIT(MECH_REUSE_COUNTS_REFS) | BIT(MECH_LEAVE_HAS_COPY),
 	.setup = setup_sibling,
 	.end = end_child,
 };

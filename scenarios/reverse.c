@@ -95,12 +95,13 @@ static void setup_reclaim(struct env *e)
 	actor(e, "reclaim", 0, evicts);
 }
 
-/* The source maps it, the snapshot has only a swap entry, for which it is cached. */
+/* The source maps it, the snapshot has only a swap entry, for which it is cached and not stored. */
 static void setup_cached(struct env *e)
 {
 	setup_shared(e);
 	prepare_swapped_out(e, AT(0));
 	must(prepare_load(e, 1, AT(0)) == 1, "set-up: load");
+	prepare_no_copy(e, AT(0));
 	lru_drain_all(e->q);
 	prepare_cold_tlbs(e);
 	actor(e, "reader", 2, view_reader);
@@ -276,7 +277,7 @@ SCENARIO(reverse_cached) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.caps = CAP_PLACED | CAP_FLUSH_UNDER_LOCK,
-	.off = BIT(MECH_REVERSE_NOT_CACHED),
+	.off = BIT(MECH_REVERSE_NOT_CACHED) | BIT(MECH_LEAVE_HAS_COPY),
 	.setup = setup_cached,
 	.end = end_view,
 };

@@ -116,6 +116,8 @@ void actor(struct env *e, const char *name, unsigned cpu, void (*fn)(struct env 
 void prepare_store(struct env *e, unsigned unit, u64 va, u64 value);
 u64 prepare_load(struct env *e, unsigned unit, u64 va);
 void prepare_swapped_out(struct env *e, u64 va);
+/* The page at va, in the swap cache for others, has no stored copy: as after a failed write-out. */
+void prepare_no_copy(struct env *e, u64 va);
 /* All TLBs forget; the folio was not used since the last look at its accessed bits. */
 void prepare_cold_tlbs(struct env *e);
 void prepare_aged(struct env *e, struct folio *f);

@@ -100,6 +100,16 @@ void prepare_swapped_out(struct env *e, u64 va)
 	must(pte_is_swap(entry_at(e, va)), "set-up: it was not paged out");
 }
 
+void prepare_no_copy(struct env *e, u64 va)
+{
+	struct folio *f = folio_at(e, va);
+
+	folio_lock(f);
+	must(folio_test(f, PG_SWAPCACHE), "set-up: it is not in the swap cache");
+	swap_invalidate_copy(e->q, f);
+	folio_unlock(f);
+}
+
 void prepare_cold_tlbs(struct env *e)
 {
 	xm_forget_all(e->m);

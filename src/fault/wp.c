@@ -13,8 +13,9 @@
  *   and ours? no, T2's is left: copy
  *                                         flush; drop the reference
  *
- * A swap entry of B keeps the folio in the swap cache, which is a reference too; who is about to
- * map or to copy it has one. Nobody gets a new one then: no entry, no slot leads to it but ours.
+ * A swap entry of B keeps the folio in the swap cache, which is a reference too, unless there is a
+ * stored copy that B can have (leave_cache); who is about to map or to copy it has one. Nobody gets
+ * a new one then: no entry, no slot leads to it but ours.
  * A large folio is taken over as a whole, when all its references are entries of this area in one
  * table. Any other page is copied. The order when the entry moves to another frame is clear, flush,
  * set (Linux 0f10851e), all under the entry lock, so that no CPU or device sees the new bytes first
@@ -188,6 +189,21 @@ static bool is_sole(struct fc *c, struct folio *f, const pte_t *p)
 	return !folio_test(f, PG_SWAPCACHE) && a32_read(&f->ref) == own + 1;
 }
 
+/*
+ * Out of the swap cache, if nothing else needs the folio there. Others' entries may name the slot
+ * of a page that only this fault's entry maps: they can have the stored copy, if there is one, and
+ * the page need not be copied. LOCKING: folio lock, and a reference.
+ */
+static void leave_cache(struct quire *q, struct folio *f)
+{
+	if (!folio_test(f, PG_SWAPCACHE) || swap_try_free_folio(q, f) || f->order)
+		return;
+	/* The cache's reference, the entry's, and ours. */
+	if (folio_mapcount(f) == 1 && a32_read(&f->ref) == 3 &&
+	    (swap_folio_has_copy(q, f) || !mech_on(q, MECH_LEAVE_HAS_COPY)))
+		swap_leave_copy(q, f);
+}
+
 /* 0: the page is exclusive now, and with it all that is mapped of its folio; -EXDEV: it is shared.
  * A try-lock, as in Linux: who has the folio locked has a reference. */
 static int become_exclusive(struct fc *c, u64 entry)
@@ -213,8 +229,7 @@ static int become_exclusive(struct fc *c, u64 entry)
 		lru_drain(c->q);
 	if (!folio_trylock(f))
 		goto out;
-	if (folio_test(f, PG_SWAPCACHE))
-		(void)swap_try_free_folio(c->q, f);
+	leave_cache(c->q, f);
 	p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
 	if (p) {
 		u64 e = pte_get(p);

@@ -67,6 +67,10 @@ u32 swap_count(struct quire *q, u64 slot);
  * the slots. LOCKING: folio lock. True when it is (now) not in the cache. Drops the cache's
  * references. */
 bool swap_try_free_folio(struct quire *q, struct folio *f);
+/* The cached folio has a copy (swap_folio_has_copy) and is somebody's own from now on: it leaves
+ * the cache, and what is stored stays for the entries that name its slots. LOCKING: folio lock, and
+ * a reference. Drops the cache's references. */
+void swap_leave_copy(struct quire *q, struct folio *f);
 /* Reclaim's end: the frozen (ref 0) folio leaves the cache, its slots keep data and get the shadow.
  * LOCKING: folio lock. */
 void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow);

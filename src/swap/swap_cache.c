@@ -8,9 +8,9 @@
  * The swap cache: which folio stands for a slot, and how many entries name it.
  *
  * A folio enters in swap_add_folio (on its way out) or swap_cache_insert (on its way in), and
- * leaves in swap_try_free_folio (it stays in memory), swap_delete_frozen (it goes) or
- * swap_cache_abort (it was never filled).
- * All five hold the folio's lock; a lookup holds nothing and revalidates.
+ * leaves in swap_try_free_folio or swap_leave_copy (it stays in memory), swap_delete_frozen (it
+ * goes) or swap_cache_abort (it was never filled). All of them hold the folio's lock; a lookup
+ * holds nothing and revalidates.
  */
 
 void swap_free_copies(struct swap *sw, const struct slot_copy *c, u32 n)
@@ -197,20 +197,37 @@ bool swap_try_free_folio(struct quire *q, struct folio *f)
 	return true;
 }
 
-void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow)
+/* An entry that names a slot without a copy would have lost its page. LOCKING: cluster lock. */
+static void check_copies(struct slot *s, u32 nr)
 {
-	struct cluster *cl;
-	struct slot *s;
-
-	BUG_ON(a32_read(&f->ref) != 0 || !folio_test(f, PG_SWAPCACHE));
-	cl = cluster_lock(q->swap, f->swap);
-	s = slot_used(cl, f->swap);
-	/* An entry that names a slot without a copy would have lost its page. */
-	for (u32 i = 0; i < folio_nr(f); i++) {
+	for (u32 i = 0; i < nr; i++) {
 		u32 state = a32_read(&s[i].state);
 
 		BUG_ON(state_count(state) && state_kind(state) == KIND_NONE);
 	}
+}
+
+void swap_leave_copy(struct quire *q, struct folio *f)
+{
+	u32 nr = folio_nr(f);
+	struct cluster *cl;
+
+	DEBUG_ON(!folio_test(f, PG_LOCKED));
+	/* Its own bytes will change. */
+	folio_set(f, PG_DIRTY);
+	cl = cluster_lock(q->swap, f->swap);
+	check_copies(slot_used(cl, f->swap), nr);
+	cache_clear_slots(q, cl, f, word_shadow(0));
+	folio_put_nr(q, f, nr);
+}
+
+void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow)
+{
+	struct cluster *cl;
+
+	BUG_ON(a32_read(&f->ref) != 0 || !folio_test(f, PG_SWAPCACHE));
+	cl = cluster_lock(q->swap, f->swap);
+	check_copies(slot_used(cl, f->swap), folio_nr(f));
 	cache_clear_slots(q, cl, f, word_shadow(shadow));
 }
 
