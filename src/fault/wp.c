@@ -86,16 +86,27 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
+/* Others may store to an object's page meanwhile: each word is in the copy or not. */
+static void copy_words(u64 *to, const a64_t *from, u64 n)
+{
+	for (u64 i = 0; i < n; i++)
+		to[i] = a64_peek(&from[i]);
+}
+
 int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 {
 	struct machine *m = q->machine;
 	u64 pfn = folio_pfn(q, to);
 	u32 nr = folio_nr(to);
+	const void *src = m->ops->frame_window(m, from_pfn);
 	void *dst = m->ops->fill_begin(m, pfn, nr);
 
 	if (!dst)
 		return -ENOMEM;
-	__builtin_memcpy(dst, m->ops->frame_window(m, from_pfn), nr * PAGE_SIZE);
+	if (unlikely(folio_object(phys_folio(q, from_pfn))))
+		copy_words(dst, src, nr * PAGE_SIZE / 8);
+	else
+		__builtin_memcpy(dst, src, nr * PAGE_SIZE);
 	if (m->ops->fill_end(m, pfn, nr, dst))
 		return -ENOMEM;
 	meta_copy(q, pfn, from_pfn, nr);

@@ -40,7 +40,8 @@ struct config {
 	u32 threads;
 	u64 ops, seed;
 	bool injecting, writer;
-	bool placed; /* frames have places, and objects want the same ones */
+	bool placed; /* frames have places, and objects want the same ones; as on the host
+			machine, flushes are made under entry locks */
 };
 
 struct run;
