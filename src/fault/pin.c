@@ -134,8 +134,7 @@ struct run {
 /* A pin for what nr entries from p on map, by what they say now. False: not to be had so. */
 static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struct run *r)
 {
-	struct folio *rec;
-	u32 nr;
+	u32 left;
 
 	r->e = pte_get(p);
 	r->f = NULL;
@@ -144,13 +143,8 @@ static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struc
 		return false;
 	if (pte_special(r->e))
 		return !fault_must_unshare(q, r->e, access);
-	rec = phys_record(q, entry_pfn(r->e));
-	r->f = folio_head(rec);
-	/* Only a guess, as long as nothing keeps the folio. */
-	nr = folio_nr(r->f);
-	if ((u64)(rec - r->f) >= nr)
-		return false;
-	r->nr = same_run(p, r->e, min(max, nr - (u32)(rec - r->f)));
+	r->f = folio_head_peek(phys_record(q, entry_pfn(r->e)), &left);
+	r->nr = same_run(p, r->e, min(max, left));
 	return a32_add_unless(&r->f->ref, r->nr * PIN_BIAS, 0);
 }
 

@@ -91,6 +91,17 @@ static inline struct folio *folio_head(struct folio *page)
 		return page;
 	return page - (flags >> FOLIO_PFN_SHIFT & (BIT(order) - 1));
 }
+/* The same for who has no reference yet, with the pages from this one to the folio's end: a guess,
+ * by one look. */
+static inline struct folio *folio_head_peek(struct folio *page, u32 *left)
+{
+	u64 flags = a64_read(&page->flags);
+	u64 nr = flags & (PGF(HEAD) | PGF(TAIL)) ? BIT(flags >> FOLIO_ORDER_SHIFT & 15) : 1;
+	u64 at = flags & PGF(TAIL) ? flags >> FOLIO_PFN_SHIFT & (nr - 1) : 0;
+
+	*left = (u32)(nr - at);
+	return page - at;
+}
 /* The record of page i of the folio. */
 static inline struct folio *folio_page(struct folio *f, u32 i)
 {
