@@ -43,7 +43,8 @@
  */
 #include "fault/fault_internal.h"
 
-#define BLOCK_MAX TOUCH_PAGES_MAX
+#define BLOCK_MAX       TOUCH_PAGES_MAX
+#define DENSE_ORDER_MAX 4u /* 64 KiB: where writes are many, though none continues the last one */
 
 /* Pages [first, first + n) of folio f; P is one of them. */
 struct reverse {
@@ -346,6 +347,26 @@ static bool choose_block(struct reverse *r, unsigned order)
 	return p && shared;
 }
 
+/*
+ * How large a block is worth it: as with first touch, and more in a table where many blocks were
+ * copied already since it was last shared: who writes in so many places of 2 MiB, in whatever
+ * order, will write most of it.
+ */
+static unsigned block_order(struct reverse *r)
+{
+	struct fc *c = r->c;
+	unsigned order = fault_touch_order(c);
+	struct ptdesc *desc;
+
+	if (order && pt_pte_lock(&c->fs->rs.pgt, c->va, &desc)) {
+		u32 dense = TOUCH_ORDER_MIN + desc->reverse_faults++ / 8;
+
+		order = max(order, min(dense, DENSE_ORDER_MAX));
+		pt_pte_unlock(desc);
+	}
+	return min(order, (unsigned)r->f->order);
+}
+
 /* As many at once as at a first touch: who writes here goes on writing near by, as a rule, and one
  * trap and one copy of many bytes cost little more than of few. */
 static int choose(struct reverse *r)
@@ -354,7 +375,7 @@ static int choose(struct reverse *r)
 	int err;
 
 	if (r->f->order && fc_write(r->c))
-		order = min(fault_touch_order(r->c), (unsigned)r->f->order);
+		order = block_order(r);
 	while (order && !choose_block(r, order))
 		order--;
 	if (!order)

@@ -47,8 +47,9 @@ struct ptdesc {
 	u32 level;    /* (C) 0 PTE .. 3 PGD */
 	a32_t dead;   /* set under lock when unhooked from its parent */
 	u32 state;    /* enum pt_state; of whoever unhooks and frees the table */
-	u32 clean_faults; /* (lock) policy: read faults on swapped pages here ... */
-	u32 wp_faults;    /* (lock) ... and how many of those pages were written after all */
+	u32 clean_faults;   /* (lock) policy: read faults on swapped pages here ... */
+	u32 wp_faults;      /* (lock) ... and how many of those pages were written after all */
+	u32 reverse_faults; /* (lock) policy: writes that left others a copy since the last fork */
 	struct rcu_head rcu;
 	struct list gather; /* the gather's, once unhooked */
 };

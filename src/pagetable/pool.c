@@ -181,6 +181,7 @@ struct ptdesc *table_alloc(struct pgtable *pgt, u64 va, unsigned level)
 	desc->state = PT_LIVE;
 	desc->clean_faults = 0;
 	desc->wp_faults = 0;
+	desc->reverse_faults = 0;
 	list_init(&desc->gather);
 	a64_add(&pgt->nr_tables, 1);
 	a64_add(&p->live, 1);

@@ -225,6 +225,7 @@ static int copy_table(struct sharer *k, struct range r)
 			break;
 		/* Before both have what reclaim's stale translations still reach. */
 		rmap_flush_batched(&k->parent->fs.rs);
+		k->src_desc->reverse_faults = 0;
 		err = copy_entries(k, &r.start, r.end);
 		if (machine_has(q->machine, CAP_FLUSH_UNDER_LOCK))
 			flush_source(k);
