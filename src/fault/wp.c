@@ -93,21 +93,32 @@ static void copy_words(u64 *to, const a64_t *from, u64 n)
 		to[i] = a64_peek(&from[i]);
 }
 
-int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
+static int copy_frames(struct quire *q, u64 pfn, u64 from_pfn, u32 nr)
 {
 	struct machine *m = q->machine;
-	u64 pfn = folio_pfn(q, to);
-	u32 nr = folio_nr(to);
-	const void *src = m->ops->frame_window(m, from_pfn);
-	void *dst = m->ops->fill_begin(m, pfn, nr);
+	bool object = folio_object(phys_folio(q, from_pfn));
+	const void *src;
+	void *dst;
 
+	if (m->ops->frames_copy && !object && !frame_is_home(m, pfn) && !frame_is_home(m, from_pfn))
+		return m->ops->frames_copy(m, pfn, from_pfn, nr);
+	src = m->ops->frame_window(m, from_pfn);
+	dst = m->ops->fill_begin(m, pfn, nr);
 	if (!dst)
 		return -ENOMEM;
-	if (unlikely(folio_object(phys_folio(q, from_pfn))))
+	if (unlikely(object))
 		copy_words(dst, src, nr * PAGE_SIZE / 8);
 	else
 		__builtin_memcpy(dst, src, nr * PAGE_SIZE);
-	if (m->ops->fill_end(m, pfn, nr, dst))
+	return m->ops->fill_end(m, pfn, nr, dst);
+}
+
+int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
+{
+	u64 pfn = folio_pfn(q, to);
+	u32 nr = folio_nr(to);
+
+	if (copy_frames(q, pfn, from_pfn, nr))
 		return -ENOMEM;
 	meta_copy(q, pfn, from_pfn, nr);
 	return 0;

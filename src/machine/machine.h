@@ -134,6 +134,10 @@ struct machine_ops {
 	 * the source is intact. Source frames are left released. */
 	int (*frames_move)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
 
+	/* Copy the bytes of nr (<= 512) frames to others, all plain, which the core owns. NULL:
+	 * there is no better way than through the window. */
+	int (*frames_copy)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
+
 	/* ---- translations ---- */
 	/* nr consecutive leaf entries (level 0: 4 KiB, 1: 2 MiB each) at va now hold
 	 * entries[0..nr): make them usable. `fill`: the frames' new bytes (from fill_begin; the

@@ -168,6 +168,18 @@ static void test_release_spans(void **state)
 		0);
 	assert_int_equal(*plain_bytes(fake.m->plain_overflow.pfn + 7), 5);
 	assert_int_equal(host_resident_pages(fake.m), 22);
+	/* Copied: both have them. */
+	*plain_bytes(plain_own(33)) = 8;
+	assert_int_equal(fake.m->ops->frames_copy(fake.m, plain_own(60), plain_own(33), 3), 0);
+	assert_int_equal(*plain_bytes(plain_own(60)), 8);
+	assert_int_equal(*plain_bytes(plain_own(62)), 1);
+	assert_int_equal(*plain_bytes(plain_own(33)), 8);
+	assert_int_equal(fake.m->ops->frames_copy(fake.m, plain_own(60), plain_own(200), 1), 0);
+	assert_int_equal(*plain_bytes(plain_own(60)), 0); /* a hole */
+	machine_release(fake.m, plain_own(60), 3);
+	inject_at(&fake.inject, INJECT_MACHINE_CALL, 1);
+	assert_int_equal(fake.m->ops->frames_copy(fake.m, plain_own(60), plain_own(33), 3),
+			 -ENOMEM);
 	inject_at(&fake.inject, INJECT_MACHINE_CALL, 1);
 	assert_int_equal(fake.m->ops->frames_move(fake.m, plain_own(50), plain_own(32), 4),
 			 -ENOMEM);

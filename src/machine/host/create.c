@@ -42,6 +42,7 @@ static const struct machine_ops host_ops = {
 	.read_end = host_read_end,
 	.frames_release = host_frames_release,
 	.frames_move = host_frames_move,
+	.frames_copy = host_frames_copy,
 	.entries_changed = host_entries_changed,
 	.tlb_flush = host_tlb_flush,
 	.sync_lockless_walkers = host_sync_lockless_walkers,

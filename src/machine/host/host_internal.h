@@ -216,6 +216,7 @@ int must_check plain_write(struct host *h, u64 pfn, const void *from, u32 nr);
 void *plain_fill_begin(struct host *h, u64 pfn, u32 nr);
 int must_check plain_fill_end(struct host *h, u64 pfn, u32 nr, void *buf);
 void plain_release(struct host *h, u64 pfn, u64 nr);
+int host_frames_copy(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
 int must_check plain_move(struct host *h, u64 dst, u64 src, u32 nr);
 s64 plain_resident_pages(struct host *h);
 

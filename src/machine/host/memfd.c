@@ -316,10 +316,41 @@ void plain_release(struct host *h, u64 pfn, u64 nr)
 	BUG_ON(err);
 }
 
+/*
+ * Read and written, not mapped: a page of the window that was never looked at costs a fault of 5.6
+ * us (with its 15 neighbours), a copy of it by the kernel 0.5.
+ */
+int host_frames_copy(struct machine *m, u64 dst, u64 src, u32 nr)
+{
+	struct host *h = host_of(m);
+	u64 done = 0, size = (u64)nr << PAGE_SHIFT;
+	int err = -ENOMEM;
+	char *buf;
+
+	BUG_ON(frame_is_home(m, dst) || frame_is_home(m, src) || nr > STAGE_LARGE);
+	buf = stage_get(h, nr);
+	if (!buf || inject_fail(m->inject, INJECT_MACHINE_CALL))
+		goto out;
+	while (done < size) {
+		long n = native_syscall(SYS_pread64, (long)memfd_of(h), buf + done, size - done,
+					plain_offset(src) + done);
+
+		if (n == -EINTR || n == -EAGAIN)
+			continue;
+		if (n <= 0)
+			goto out;
+		done += (u64)n;
+	}
+	err = plain_write(h, dst, buf, nr);
+out:
+	if (buf)
+		stage_put(h, nr, buf);
+	return err;
+}
+
 int plain_move(struct host *h, u64 dst, u64 src, u32 nr)
 {
-	if (inject_fail(h->m.inject, INJECT_MACHINE_CALL) ||
-	    plain_write(h, dst, plain_window(h, src), nr)) {
+	if (host_frames_copy(&h->m, dst, src, nr)) {
 		plain_release(h, dst, nr);
 		return -ENOMEM;
 	}
