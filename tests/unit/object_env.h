@@ -123,7 +123,9 @@ static inline int medium_sync(struct object *o)
 {
 	struct medium *d = medium_of(o);
 
+	pthread_mutex_lock(&d->lock);
 	d->syncs++;
+	pthread_mutex_unlock(&d->lock);
 	return d->fail_sync;
 }
 
