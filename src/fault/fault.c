@@ -230,30 +230,45 @@ int fault_under_space_lock(struct quire *q, struct fault_space *fs, struct vma *
 	return fault_loop(&c);
 }
 
-int handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access)
+/* One fault, without or else with the space lock. */
+static int fault_in_space(struct fc *c, struct fault_space *fs)
 {
 	bool busy = false;
+	int r;
+
+	c->space_locked = false;
+	c->v = vma_lock_rcu(&fs->vmas, c->va, &busy);
+	if (likely(c->v)) {
+		r = fault_loop(c);
+		vma_read_unlock(c->v);
+		if (r != FAULT_SPACE)
+			return r;
+	} else if (!busy) {
+		return -EFAULT;
+	}
+	stat_inc(c->q, STAT_FAULT_RETRY);
+	space_read_lock(&fs->vmas);
+	c->v = vma_find(&fs->vmas, c->va);
+	c->space_locked = true;
+	r = c->v ? fault_loop(c) : -EFAULT;
+	space_read_unlock(&fs->vmas);
+	return r;
+}
+
+#define RESETS_MAX 16u /* for one fault: others use up what was given back */
+
+int handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access)
+{
 	struct fc c;
 	int r;
 
 	fc_init(&c, q, fs, va, access);
-	c.v = vma_lock_rcu(&fs->vmas, c.va, &busy);
-	if (likely(c.v)) {
-		r = fault_loop(&c);
-		vma_read_unlock(c.v);
-		if (r != FAULT_SPACE)
-			goto out;
-	} else if (!busy) {
-		r = -EFAULT;
-		goto out;
+	r = fault_in_space(&c, fs);
+	for (u32 i = 0; unlikely(r == -ENOSPC) && i < RESETS_MAX; i++) {
+		if (!fault_reset_places(q, fs))
+			break;
+		r = fault_in_space(&c, fs);
 	}
-	stat_inc(q, STAT_FAULT_RETRY);
-	space_read_lock(&fs->vmas);
-	c.v = vma_find(&fs->vmas, c.va);
-	c.space_locked = true;
-	r = c.v ? fault_loop(&c) : -EFAULT;
-	space_read_unlock(&fs->vmas);
-out:
 	TRACE(q, EV_FAULT, va, access, r);
 	return r;
 }

@@ -110,6 +110,9 @@ int fault_home_busy(struct fc *c, u64 entry);
 /* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order
  * 0 is forced over the limit. */
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);
+/* The machine has no host mappings left for pages that are away from their places: all of the space
+ * that are usable give theirs back. False: there were none. LOCKING: no core lock held. */
+bool fault_reset_places(struct quire *q, struct fault_space *fs);
 /* Where plain frames have places: the number of the one for va in v. */
 u64 fault_own_place(struct quire *q, struct vma *v, u64 va);
 /* A folio for va, at that place if possible; larger than order 0 only there. */

@@ -315,13 +315,13 @@ int fault_do_wp(struct fc *c, u64 entry)
 		return FAULT_AGAIN;
 	if (!pte_special(entry)) {
 		err = reuse(c, entry);
+		if (err == -EXDEV)
+			err = fault_reverse_copy(c, entry);
 		if (err == -EXDEV) {
 			err = become_exclusive(c, entry);
 			if (!err)
 				err = reuse(c, entry);
 		}
-		if (err == -EXDEV)
-			err = fault_reverse_copy(c, entry);
 		if (err != -EXDEV)
 			return err;
 	}

@@ -172,6 +172,11 @@ struct machine_ops {
 			u64 pfn);
 	int (*area_protect)(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 			    unsigned prot);
+	/* CAP_PLACED: r, which lies in one table and in one area, shows the frames from pfn on
+	 * again, as area_map said, and nothing of it is populated; entries may be present all the
+	 * same. On failure some of it is as before. LOCKING: entry lock. NULL: entries_changed
+	 * never says -ENOSPC. */
+	int (*area_reset)(struct machine *m, struct mspace *s, struct range r, u64 pfn);
 	void (*area_unmap)(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 
 	/* ---- time, chance, threads ---- */

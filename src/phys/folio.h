@@ -193,7 +193,9 @@ u32 folio_mapcount(const struct folio *f);
 
 static inline bool folio_mapped(const struct folio *f)
 {
-	return f->order ? folio_mapcount(f) != 0 : a32_read(&f->mapcount) != 0;
+	if (a32_read(&f->mapcount))
+		return true;
+	return f->order && folio_mapcount(f);
 }
 
 static inline bool folio_is_anon(const struct folio *f)

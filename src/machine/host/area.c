@@ -195,6 +195,16 @@ int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsig
 	return err;
 }
 
+int host_area_reset(struct machine *m, struct mspace *s, struct range r, u64 pfn)
+{
+	u64 first = page_of(s, r.start), last = page_of(s, r.end);
+
+	(void)m;
+	/* Before the kernel drops them with their mapping (host_internal.h). */
+	host_drop(s, first, last);
+	return place_move(s, first, last, pfn);
+}
+
 /*
  * A core thread may still be reading a frame of an area that goes (evicting what was unmapped under
  * it), and such a read puts a page of zeroes there, which anybody could see where there is no area

@@ -50,6 +50,7 @@ static const struct machine_ops host_ops = {
 	.space_destroy = host_space_destroy,
 	.area_map = host_area_map,
 	.area_protect = host_area_protect,
+	.area_reset = host_area_reset,
 	.area_unmap = host_area_unmap,
 	.now_ns = host_now_ns,
 	.random = host_random,

@@ -363,6 +363,7 @@ void *host_frame_window(struct machine *m, u64 pfn);
 int host_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);
 int host_area_protect(struct machine *m, struct mspace *s, struct range r, unsigned old_prot,
 		      unsigned prot);
+int host_area_reset(struct machine *m, struct mspace *s, struct range r, u64 pfn);
 void host_area_unmap(struct machine *m, struct mspace *s, struct range r, unsigned prot);
 
 /* ---- extent.c. LOCKING: (M) ---- */
