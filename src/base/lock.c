@@ -13,7 +13,7 @@ enum { FREE, HELD, HELD_SLEEPERS };
  * machine is an entry lock held over a system call, and then sleeping is the better choice. In an
  * explored build the engine decides when a waiter goes on: spinning would only add steps.
  */
-#define SPIN_PAUSES 150
+#define SPIN_PAUSES  150
 #define MUTEX_PAUSES 50
 
 static bool word_spin(a32_t *word, unsigned pauses)
@@ -207,6 +207,13 @@ void bit_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
 		base_park(waitword, bitlock_half(word, waitword, v | BIT(waitbit)));
 		v = a64_read(word);
 	}
+}
+
+/* Unlocking is clearing a bit and waking; a name of its own because the explorer's locks are steps
+ * of their own. */
+void bitlock_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
+{
+	bit_wait(word, bit, waitbit, waitword);
 }
 
 void bit_clear_wake(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)

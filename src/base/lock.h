@@ -53,7 +53,7 @@ struct rwsem {
 };
 /* Embedded in an area. `gen` is the area's copy of the space's write sequence. */
 struct vmalock {
-	a32_t readers; /* count; bit 31: a writer waits or the area is detached for good */
+	a32_t readers;   /* count; bit 31: a writer waits or the area is detached for good */
 	a32_t write_gen; /* changed by the writer while bit 31 keeps readers out */
 };
 
@@ -100,6 +100,8 @@ void vmalock_detach(struct vmalock *l);
 void bitlock_lock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword, enum lock_class cls);
 bool must_check bitlock_trylock(a64_t *word, unsigned bit, enum lock_class cls);
 void bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
+/* Returns when it has seen the lock free, without taking it. LOCKING: may sleep. */
+void bitlock_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
 
 /*
  * A bit of such a word that is no lock but is waited for (a folio's write-back): set by
@@ -115,8 +117,8 @@ void bit_clear_wake(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword);
  */
 #ifdef QUIRE_LOCKCHECK
 void lock_assert_held(const void *lock);
-void lock_assert_none(void);	       /* nothing at all is held */
-void lock_assert_may_sleep(void);      /* no spin lock held, not in an RCU section */
+void lock_assert_none(void);      /* nothing at all is held */
+void lock_assert_may_sleep(void); /* no spin lock held, not in an RCU section */
 void lockcheck_acquire(const void *lock, u32 cls, bool trylock, bool nested);
 void lockcheck_release(const void *lock);
 /* Checks like a blocking acquisition, records nothing. */

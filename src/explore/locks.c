@@ -45,6 +45,7 @@ WRAP(void, bitlock_lock,
      (a64_t * word, unsigned bit, unsigned waitbit, u32 *waitword, enum lock_class cls));
 WRAP(bool, bitlock_trylock, (a64_t * word, unsigned bit, enum lock_class cls));
 WRAP(void, bitlock_unlock, (a64_t * word, unsigned bit, unsigned waitbit, u32 *waitword));
+WRAP(void, bitlock_wait, (a64_t * word, unsigned bit, unsigned waitbit, u32 *waitword));
 
 static bool abstracted(void)
 {
@@ -378,4 +379,26 @@ void __wrap_bitlock_unlock(a64_t *word, unsigned bit, unsigned waitbit, u32 *wai
 	}
 	lockcheck_release(word);
 	drop((u64)word, 8, BIT(bit), BIT(bit), BASE_RMW, LOCK_CLASS_MAX, PC);
+}
+
+/* One step, enabled while the lock is free, that takes nothing. */
+void __wrap_bitlock_wait(a64_t *word, unsigned bit, unsigned waitbit, u32 *waitword)
+{
+	struct op op = { .kind = OP_LOCK,
+			 .access = BASE_READ,
+			 .size = 8,
+			 .addr = (u64)word,
+			 .mask = BIT(bit),
+			 .pc = PC,
+			 .what = "a bit lock" };
+
+	if (!abstracted()) {
+		__real_bitlock_wait(word, bit, waitbit, waitword);
+		return;
+	}
+	if (is_poisoned(op.addr))
+		mem_touch_poison(op.addr, "lock");
+	actor_point(&op, learn_access(op.addr, 8, BASE_READ, true));
+	if (unlikely(x.racing))
+		race_sync(op.addr, 8, true, false);
 }

@@ -136,6 +136,8 @@ int do_mlock(struct env *e, u64 va, u64 pages);
 int do_fault(struct env *e, u64 va, u32 access);
 /* What a reclaim step does to this folio: isolate it, evict it. Returns pages freed. */
 u64 do_reclaim(struct env *e, struct folio *f);
+/* Move n folios to other frames: isolate them, one batch, one try. Returns pages moved. */
+u64 do_migrate(struct env *e, struct folio *const *folios, u32 n);
 /* A look at its accessed bits, as reclaim takes it: with the folio locked. The number found set. */
 u32 do_referenced(struct env *e, struct folio *f);
 /* Off its list and back (mlock, deactivation). True: it was isolated. */

@@ -148,6 +148,36 @@ static bool wants_anon_vma(const struct fc *c)
 	return fault_wants_copy(c);
 }
 
+/*
+ * The page moves to another frame: its folio is locked until the entry is present again. Waiting
+ * takes no reference, which would stop the move (Linux ffa65753): while the entry lock is held the
+ * entry says that the folio is locked, and its record is never freed.
+ */
+int fault_do_migration(struct fc *c, u64 entry)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	bool same;
+
+	if (!p)
+		return FAULT_AGAIN;
+	same = pte_get(p) == entry;
+	if (same) {
+		c->wait = folio_head(phys_record(c->q, migration_pfn(entry)));
+		if (!mech_on(c->q, MECH_MIGRATE_WAIT_UNREFERENCED))
+			a32_fetch_add(&c->wait->ref, 1);
+	}
+	pt_pte_unlock(desc);
+	return same ? FAULT_WAIT : FAULT_AGAIN;
+}
+
+static void wait_for_move(struct fc *c)
+{
+	folio_wait_unlocked(c->wait);
+	if (!mech_on(c->q, MECH_MIGRATE_WAIT_UNREFERENCED))
+		folio_put(c->q, c->wait);
+}
+
 static int fault_once(struct fc *c)
 {
 	int err;
@@ -172,6 +202,8 @@ static int fault_once(struct fc *c)
 	if (pte_is_swap(e)) {
 		if (!mech_on(c->q, MECH_READ_ENTRY_ONCE))
 			e = peek_entry(c);
+		if (pte_is_migration(e))
+			return fault_do_migration(c, e);
 		return swp_type(e) == SWP_STORE ? fault_do_swap(c, e) : -EFAULT;
 	}
 	if (fc_write(c) && !pte_write(e))
@@ -195,6 +227,10 @@ static int fault_loop(struct fc *c)
 	for (u32 tries = 0;; tries++) {
 		int r = fault_once(c);
 
+		if (r == FAULT_WAIT && c->space_locked) {
+			wait_for_move(c);
+			continue;
+		}
 		if (r != FAULT_AGAIN)
 			return r;
 		if (tries < 4)
@@ -237,10 +273,17 @@ static int fault_in_space(struct fc *c, struct fault_space *fs)
 	int r;
 
 	c->space_locked = false;
+again:
+	busy = false;
 	c->v = vma_lock_rcu(&fs->vmas, c->va, &busy);
 	if (likely(c->v)) {
 		r = fault_loop(c);
 		vma_read_unlock(c->v);
+		if (r == FAULT_WAIT) {
+			/* Who wants to change the area need not wait for the move. */
+			wait_for_move(c);
+			goto again;
+		}
 		if (r != FAULT_SPACE)
 			return r;
 	} else if (!busy) {

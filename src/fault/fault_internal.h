@@ -3,7 +3,8 @@
  *
  * Each step (do_anon, do_swap, do_wp) returns 0 (done, or look again at the entry: the access is
  * simply retried), FAULT_AGAIN (look again after giving the processor away), FAULT_SPACE (needs the
- * space lock), or a negative errno for the trap.
+ * space lock), FAULT_WAIT (for c->wait, the folio that moves, without any lock), or a negative
+ * errno for the trap.
  * Locking: the area is read-locked, or the space lock is held (space_locked), throughout a step.
  */
 #ifndef QUIRE_FAULT_INTERNAL_H
@@ -15,7 +16,7 @@
 #include "fault/fault.h"
 #include "swap/meta.h"
 
-enum fault_result { FAULT_DONE = 0, FAULT_AGAIN = 1, FAULT_SPACE = 2 };
+enum fault_result { FAULT_DONE = 0, FAULT_AGAIN = 1, FAULT_SPACE = 2, FAULT_WAIT = 3 };
 
 #define TOUCH_ORDER_MIN 2u /* a lone first touch fills 16 KiB */
 #define TOUCH_ORDER_MAX 6u /* a run of them 256 KiB: one reclaim cluster */
@@ -39,6 +40,7 @@ struct fc {
 	bool hw_ad;
 	bool copy; /* the object's page cannot be mapped here: a copy will do */
 	u64 vf;    /* the area's flags */
+	struct folio *wait;
 	u64 place; /* not 0: this frame instead of the address's own place */
 };
 
@@ -93,6 +95,8 @@ bool fault_in_place(struct fc *c, struct folio *f, u64 index);
 struct folio *must_check fault_to_place(struct fc *c, struct folio *f, u64 index);
 /* A reference on what the entry maps now, or NULL when the entry has changed. */
 struct folio *fault_hold_mapped(struct fc *c, u64 entry);
+/* The entry is one of a page that moves. */
+int fault_do_migration(struct fc *c, u64 entry);
 
 /* How large a block around the address is worth it: learnt per area, whose last_touch is the end of
  * the block before. */

@@ -4,8 +4,10 @@
  * Present encodings are machine/entry.h. A non-present entry that is not 0 and not PROTNONE is
  * "swap-type":
  *   bit 0 PRESENT = 0, bit 8 PROTNONE = 0, bits 1..5 type, bit 6 exclusive, bit 7 soft-dirty,
- *   bits 9..11 kind flags, bits 12..61 offset.
- * Types: SWP_STORE (a swap slot); migration and device kinds follow with their issues.
+ *   bits 9..11 0 (what SPECIAL and SHARED say of a present entry), bits 12..61 offset.
+ * Types: SWP_STORE (a swap slot); the three of a page that is moving to another frame, whose offset
+ *   is the old frame with bits of what the entry said: accessed, dirty, an object's (rmap.h has
+ *   their life); device kinds follow with their issue.
  * Rule: a generic reader takes an entry ONCE with pte_get() and decides on that copy (Linux
  *   c33c7948).
  * Locking: values only; pte_set and pte_get_and_clear require the table's entry lock, except that
@@ -20,13 +22,27 @@
 
 typedef a64_t pte_t; /* a word in a table; values are plain u64 */
 
-enum swp_type { SWP_NONE = 0, SWP_STORE = 1, NR_SWP_TYPES = 32 };
+enum swp_type {
+	SWP_NONE = 0,
+	SWP_STORE = 1,
+	/* A moving page: perhaps shared; exclusive, but not writable; writable (so, of an anonymous
+	 * page, exclusive). */
+	SWP_MIGRATE_READ = 2,
+	SWP_MIGRATE_EXCLUSIVE = 3,
+	SWP_MIGRATE_WRITE = 4,
+	NR_SWP_TYPES = 32,
+};
 
-#define SWP_TYPE_SHIFT   1
-#define SWP_TYPE_MASK    0x1full
-#define SWP_EXCLUSIVE    BIT(6)
-#define SWP_OFFSET_SHIFT 12
-#define SWP_OFFSET_MASK  ((1ull << 50) - 1)
+#define SWP_TYPE_SHIFT    1
+#define SWP_TYPE_MASK     0x1full
+#define SWP_EXCLUSIVE     BIT(6)
+#define SWP_OFFSET_SHIFT  12
+#define SWP_OFFSET_MASK   ((1ull << 50) - 1)
+/* In a migration entry's offset, above the frame number. */
+#define SWP_OBJECT        BIT(59) /* an object's page */
+#define SWP_MIGRATE_YOUNG BIT(60)
+#define SWP_MIGRATE_DIRTY BIT(61)
+#define SWP_MIGRATE_BITS  (SWP_OBJECT | SWP_MIGRATE_YOUNG | SWP_MIGRATE_DIRTY)
 
 static inline u64 pte_get(const pte_t *p)
 {
@@ -98,6 +114,22 @@ static inline u64 swp_offset(u64 e)
 {
 	return (e >> SWP_OFFSET_SHIFT) & SWP_OFFSET_MASK;
 }
+static inline bool pte_is_migration(u64 e)
+{
+	return pte_is_swap(e) && swp_type(e) >= SWP_MIGRATE_READ &&
+	       swp_type(e) <= SWP_MIGRATE_WRITE;
+}
+/* Of a migration entry: the frame that the page is leaving. */
+static inline u64 migration_pfn(u64 e)
+{
+	return swp_offset(e & ~SWP_MIGRATE_BITS);
+}
+/* The same page, by an entry of another type. */
+static inline u64 migration_as(u64 e, enum swp_type type)
+{
+	return (e & ~(SWP_TYPE_MASK << SWP_TYPE_SHIFT)) | (u64)type << SWP_TYPE_SHIFT;
+}
+
 /* A swap slot number without flag bits: what the swap folder takes and gives. */
 static inline u64 swp_slot(u64 e)
 {

@@ -176,6 +176,14 @@ static inline void folio_wait_writeback(struct folio *f)
 		bit_wait(&f->flags, PG_WRITEBACK, PG_WAITERS, (u32 *)&f->flags.raw);
 }
 
+/* Who has it locked has unlocked it. No reference is needed: the record is never freed, and whoever
+ * has it locked, for whatever it has become, unlocks it. LOCKING: may sleep. */
+static inline void folio_wait_unlocked(struct folio *f)
+{
+	if (folio_test(f, PG_LOCKED))
+		bitlock_wait(&f->flags, PG_LOCKED, PG_WAITERS, (u32 *)&f->flags.raw);
+}
+
 static inline void folio_end_writeback(struct folio *f)
 {
 	bit_clear_wake(&f->flags, PG_WRITEBACK, PG_WAITERS, (u32 *)&f->flags.raw);

@@ -30,6 +30,10 @@ void reclaim_stop_background(struct quire *q);
 /* After fork in the child: the thread does not exist there. */
 void reclaim_forked_child(struct quire *q);
 
+/* A stretch in which folios are isolated or spaces known, by eviction or migration: reclaim_wait
+ * waits for its end. */
+u32 must_check reclaim_step_begin(struct quire *q);
+void reclaim_step_end(struct quire *q, u32 phase);
 /* Returns after every eviction that began before the call has ended: no batch then knows anything
  * of a space whose areas are gone. LOCKING: not from inside reclaim; waits. */
 void reclaim_wait(struct quire *q);

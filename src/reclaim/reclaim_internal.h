@@ -29,9 +29,6 @@ struct reclaim {
 	a32_t one_thread;  /* (A) verdict */
 };
 
-/* A stretch in which folios are isolated or spaces known: reclaim_wait waits for its end. */
-u32 must_check reclaim_step_begin(struct quire *q);
-void reclaim_step_end(struct quire *q, u32 phase);
 /* Evict what is on the list (isolated folios); what stays goes back to its list. Returns pages
  * freed. */
 u32 evict_folios(struct quire *q, struct list *folios);

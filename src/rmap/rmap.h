@@ -165,6 +165,7 @@ void folio_remove_rmap_pmd(struct quire *q, struct folio *f);
 /* ---- walks ---- */
 enum unmap_flags {
 	UNMAP_IGNORE_MLOCK = BIT(0),
+	UNMAP_MIGRATE = BIT(1), /* migration entries instead; nothing is dropped */
 };
 /* Replace every entry of the folios by swap entries (folio in the swap cache) or drop lazy-free
  * clean ones; those of objects' pages are just cleared: the object knows where its pages are.
@@ -178,6 +179,39 @@ enum unmap_flags {
  * locks. Returns the number with done set. */
 u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 		      struct tlb_batch *batch, bool *done);
+/*
+ * A page that moves to another frame (Linux: try_to_migrate, remove_migration_ptes). Unmapping with
+ * UNMAP_MIGRATE leaves migration entries (pte.h), which name the old frame and hold no reference;
+ * they count as resident. Who moves the folio holds its lock from before until after
+ * rmap_remove_migration, so:
+ *
+ *   T1: migration                       T2: a fault, fork, protect, zap, remap, truncation
+ *   folio lock
+ *   entry lock: present -> migration
+ *                                       fault: waits until the folio is unlocked, by its record,
+ *                                       which is never freed: a reference would stop the move
+ *                                       fork: both have it, writable no more; protect: takes WRITE
+ *                                       from it; zap: clears it; remap: moves it, the walk held off
+ *   flush, copy, replace
+ *   entry lock: migration -> present,
+ *   with the rights that the area has
+ *   by now (Linux d3cb8bf6)
+ *   unlock: wakes
+ *
+ * No entry is missed: areas that may have one are in the tree that is walked, a fork's behind the
+ * one it was copied from (as for reverse.c), and a move's walk is held off.
+ */
+/* The anon_vma of a mapped folio, kept while nothing maps it; NULL: not anonymous, or not mapped.
+ */
+struct anon_vma *rmap_hold(struct quire *q, struct folio *f);
+void rmap_release(struct quire *q, struct anon_vma *av);
+/* Migration entries of `from`'s pages become entries of `to`'s (the same folio: it did not move),
+ * which is mapped, counted and exclusive as its pages were. `to` has the mapping, the index and the
+ * dirty flag already. av: what rmap_hold gave. LOCKING: both folio locks, a reference of `to`;
+ * takes OBJECT_MMAP or ANON_VMA for reading, entry locks. */
+void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to,
+			   struct anon_vma *av);
+
 /*
  * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed.
  * Whoever relies on such an entry not reaching its page any more (protect, zap, a move, MADV_FREE)

@@ -1,5 +1,6 @@
 /*
- * unmap.c - reverse-map unmapping for reclaim: present entries become swap entries, in batches.
+ * unmap.c - reverse-map unmapping for reclaim and migration: present entries become swap entries,
+ * or migration entries, in batches.
  *
  * One round covers the neighbouring folios of one area inside one table:
  *
@@ -23,9 +24,9 @@ struct round {
 	struct rmap_space *rs;
 	struct tlb_batch *batch;
 	u32 flags;
-	bool home;   /* vma_home */
-	bool object; /* the folios are an object's */
-	bool meta;   /* somebody saves metadata beside the bytes */
+	bool home;    /* vma_home */
+	bool migrate; /* UNMAP_MIGRATE */
+	bool meta;    /* somebody saves metadata beside the bytes */
 	/* the table now locked */
 	struct ptdesc *desc;
 	u64 table_va;
@@ -123,7 +124,11 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 {
 	u64 vf = vma_flags(r->v);
 
-	if ((vf & VM_LOCKED) && !(r->flags & UNMAP_IGNORE_MLOCK))
+	/* Locked in memory, not in a frame. */
+	if ((vf & VM_LOCKED) && !r->migrate && !(r->flags & UNMAP_IGNORE_MLOCK))
+		return false;
+	/* The address is the frame. */
+	if (r->home && r->migrate)
 		return false;
 	/* Memory that is protected against reading is not read by eviction. */
 	if (r->home && (!(vf & VM_READ) || (vf & VM_UNREADABLE)))
@@ -182,8 +187,20 @@ static int save_meta(struct round *r, u64 va, u64 pfn, u64 slot)
 
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
-/* Of an object's page: nothing is left in its place. A pin that came meanwhile (pin.c) finds the
- * entry gone and is dropped again, or is seen here. */
+/* What is left in the place of a page that moves; e is what was there. */
+static u64 migration_entry(u64 e, u64 pfn, bool exclusive, bool object)
+{
+	u64 m = swp_entry(pte_write(e) ? SWP_MIGRATE_WRITE :
+			  exclusive    ? SWP_MIGRATE_EXCLUSIVE :
+					 SWP_MIGRATE_READ,
+			  pfn);
+
+	return m | (pte_young(e) ? SWP_MIGRATE_YOUNG : 0) | (pte_dirty(e) ? SWP_MIGRATE_DIRTY : 0) |
+	       (object ? SWP_OBJECT : 0);
+}
+
+/* Of an object's page: nothing is left in its place, unless it moves. A pin that came meanwhile
+ * (pin.c) finds the entry gone and is dropped again, or is seen here. */
 static enum unmap_one unmap_object_one(struct round *r, struct folio *f, u32 i, pte_t *p, u64 e)
 {
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
@@ -193,6 +210,8 @@ static enum unmap_one unmap_object_one(struct round *r, struct folio *f, u32 i, 
 		pte_set(p, e);
 		return UNMAP_KEPT;
 	}
+	if (r->migrate)
+		pte_set(p, migration_entry(e, entry_pfn(e), false, true));
 	folio_remove_rmap_ptes(r->q, f, i, 1);
 	return UNMAP_GONE;
 }
@@ -212,7 +231,7 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		return UNMAP_OTHER;
 	run_extend(r, p, va);
 	e = pte_get_and_clear(p);
-	if (r->object)
+	if (!folio_is_anon(f))
 		return unmap_object_one(r, f, i, p, e);
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
@@ -220,6 +239,11 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 	if ((drop && pte_dirty(e)) || pinned_meanwhile(r, f, i)) {
 		pte_set(p, e);
 		return UNMAP_KEPT;
+	}
+	if (r->migrate) {
+		pte_set(p, migration_entry(e, pfn + i, exclusive, false));
+		folio_remove_rmap_ptes(r->q, f, i, 1);
+		return UNMAP_GONE;
 	}
 	slot = f->swap + i;
 	if (unlikely(r->meta) && !drop && save_meta(r, va, pfn + i, slot)) {
@@ -265,11 +289,12 @@ static bool unmap_stretch(struct round *r, struct folio *f, u32 i, u32 step, pte
 static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 {
 	u32 nr = folio_nr(f), i = 0, n = 0;
-	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE), all = true;
+	bool drop = folio_test(f, PG_LAZYFREE) && !folio_test(f, PG_SWAPCACHE) && !r->migrate;
+	bool all = true;
 
 	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that
 	 * its entries could name. */
-	if (!drop && !r->object && !folio_test(f, PG_SWAPCACHE))
+	if (!drop && !folio_test(f, PG_SWAPCACHE) && folio_is_anon(f) && !r->migrate)
 		return false;
 	while (i < nr && all) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
@@ -288,7 +313,9 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 	}
 	/* Whatever was cleared is accounted for, also when the rest stays. */
 	if (n) {
-		a64_sub(&r->rs->rss_pages, n);
+		/* A page that moves stays resident. */
+		if (!r->migrate)
+			a64_sub(&r->rs->rss_pages, n);
 		folio_put_nr(r->q, f, n);
 	}
 	return all;
@@ -310,13 +337,16 @@ static struct vma *group_area(const struct group *g, struct itree_node *it)
 /* False: the folio has lost its last mapping, or its object. */
 static bool group_lock(struct quire *q, struct group *g, struct folio *f)
 {
-	g->object = NULL;
-	g->av = folio_get_anon_vma(q, f);
-	if (g->av) {
+	if (folio_is_anon(f)) {
+		g->object = NULL;
+		g->av = folio_get_anon_vma(q, f);
+		if (!g->av)
+			return false;
 		rwsem_read_lock(&g->av->root->rwsem);
 		g->areas = &g->av->tree;
 		return true;
 	}
+	g->av = NULL;
 	g->object = folio_object(f);
 	if (!g->object || !folio_mapped(f))
 		return false;
@@ -351,7 +381,7 @@ static void unmap_group(struct quire *q, struct group *g, struct folio **folios,
 			.batch = batch,
 			.flags = flags,
 			.home = vma_home(v),
-			.object = g->object != NULL,
+			.migrate = flags & UNMAP_MIGRATE,
 			.meta = q->rmap->swap_ops->meta_wanted(q),
 		};
 

@@ -72,6 +72,9 @@ static void check_entry(void *ctx, u64 va, u64 e, unsigned level)
 		t->here++;
 		check_present(t, v, va, e);
 		t->bad += WARN_ON(pte_write(e) && !(vma_flags(v) & VM_WRITE));
+	} else if (pte_is_migration(e)) {
+		/* Nobody moves anything now. */
+		t->bad += WARN_ON(true);
 	} else if (pte_is_swap(e)) {
 		t->swaps_here++;
 		t->bad += WARN_ON(swap_count(t->q, swp_slot(e)) == 0);

@@ -109,7 +109,7 @@ static unsigned char page_resident(struct quire *q, struct vma *v, u64 va, u64 e
 {
 	struct folio *f;
 
-	if (pte_present(e))
+	if (pte_present(e) || pte_is_migration(e))
 		return 1;
 	if (pte_none(e) && v->object) {
 		f = object_lookup(v->object, vma_index(v, va));

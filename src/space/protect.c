@@ -46,6 +46,11 @@ static void protect_table(struct quire *q, struct space *s, struct range r, u64 
 	for (u64 va = r.start; va < r.end; va += PAGE_SIZE, p++) {
 		u64 e = pte_get(p), n;
 
+		/* What moves will be as the area says; its entry says no more than that either.
+		 * Nothing reaches the page meanwhile. */
+		if (pte_is_migration(e) && !(vf & VM_WRITE) && swp_type(e) == SWP_MIGRATE_WRITE)
+			pte_set(p, migration_as(e, e & SWP_OBJECT ? SWP_MIGRATE_READ :
+								    SWP_MIGRATE_EXCLUSIVE));
 		if (!pte_present(e))
 			continue;
 		/* Exchange, so that a bit that the machine sets meanwhile is not lost. */

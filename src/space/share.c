@@ -174,6 +174,20 @@ static void share_swapped(struct sharer *k, u32 n, u64 e)
 	k->swaps++;
 }
 
+/* A page that moves: both have it, and neither will write it in place. An object's own page is left
+ * to the child's faults. */
+static void share_moving(struct sharer *k, u32 n, u64 e)
+{
+	if (e & SWP_OBJECT)
+		return;
+	if (mech_on(k->q, MECH_MIGRATE_SHARED)) {
+		e = migration_as(e, SWP_MIGRATE_READ);
+		pte_set(k->src + n, e);
+	}
+	pte_set(k->dst + n, e);
+	k->present++;
+}
+
 /* The entries of [*va, end), inside one table. -EAGAIN: *va is where a spare frame is needed. */
 static int copy_entries(struct sharer *k, u64 *va, u64 end)
 {
@@ -206,6 +220,8 @@ static int copy_entries(struct sharer *k, u64 *va, u64 end)
 					BUG_ON(share_pages(k, n, 1, *va));
 				}
 			}
+		} else if (pte_is_migration(e)) {
+			share_moving(k, n, e);
 		} else if (pte_is_swap(e)) {
 			share_swapped(k, n, e);
 		}

@@ -117,6 +117,14 @@ int must_check space_mincore(struct quire *q, struct space *s, u64 start, u64 si
 			     unsigned char *vec);
 int must_check space_mlock(struct quire *q, struct space *s, u64 start, u64 size, bool onfault);
 int must_check space_munlock(struct quire *q, struct space *s, u64 start, u64 size);
+/*
+ * The pages at n addresses to a node, as move_pages(2) does it, those that others map too.
+ * status[i]: the node on which the page is when the call returns, or -ENOENT: no page there;
+ * -EFAULT: no area; -EBUSY: it could not be moved (pinned, or its frame is the memory at its
+ * address); -ENOMEM: no frame. 0, or -EINVAL: no such node.
+ */
+int must_check space_move_to_node(struct quire *q, struct space *s, const u64 *va, u64 n,
+				  unsigned node, int *status);
 /* Is [start, start+size) touched by any area? by managed ones only? */
 bool space_has_area(struct quire *q, struct space *s, u64 start, u64 size);
 /* Calls fn for each area in r under the read lock. */

@@ -15,7 +15,6 @@ struct zap {
 	struct space *s;
 	struct gather *g;
 	bool home;        /* vma_home */
-	bool object;      /* of an object: some pages are its own */
 	bool keep_copies; /* only objects' own pages go; what is anonymous stays */
 	bool full;        /* the gather is to be flushed before it gets more */
 	u64 pages;
@@ -31,7 +30,7 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 {
 	struct folio *page = phys_record(z->q, entry_pfn(first)), *f = folio_head(page);
 	u32 idx = (u32)(page - f), n = 0, room = min(max, folio_nr(f) - idx);
-	bool dirty = false, anon = !z->object || folio_is_anon(f), delay;
+	bool dirty = false, anon = folio_is_anon(f), delay;
 
 	if (z->keep_copies && anon)
 		return 1;
@@ -133,6 +132,15 @@ static u32 zap_swap(struct zap *z, pte_t *p, u32 max, u64 first)
 	return n;
 }
 
+/* A page that moves: who moves it finds its entry gone. */
+static void zap_moving(struct zap *z, pte_t *p, u64 e)
+{
+	if ((z->keep_copies && !(e & SWP_OBJECT)) || !mech_on(z->q, MECH_MIGRATE_ZAP))
+		return;
+	pte_set(p, 0);
+	z->pages++;
+}
+
 /* One locked stretch inside one table. Returns the address reached. */
 static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 end)
 {
@@ -148,6 +156,8 @@ static u64 zap_table(struct zap *z, pte_t *p, struct ptdesc *desc, u64 va, u64 e
 		} else if (pte_special(e)) {
 			pte_get_and_clear(p);
 			gather_note_range(z->g, va, PAGE_SIZE);
+		} else if (pte_is_migration(e)) {
+			zap_moving(z, p, e);
 		} else if (pte_is_swap(e) && !z->keep_copies) {
 			n = zap_swap(z, p, max, e);
 		}
@@ -198,13 +208,7 @@ static void zap_resume(struct zap *z)
 
 void space_zap(struct quire *q, struct space *s, struct gather *g, struct vma *v, struct range r)
 {
-	struct zap z = {
-		.q = q,
-		.s = s,
-		.g = g,
-		.home = vma_home(v),
-		.object = v->object != NULL,
-	};
+	struct zap z = { .q = q, .s = s, .g = g, .home = vma_home(v) };
 
 	while (r.start < r.end) {
 		r.start = zap_range(&z, r);
@@ -242,7 +246,6 @@ static bool unmap_walk(struct zap *z, struct object *o, u64 first, u64 last)
 
 		z->s = v->space;
 		z->home = vma_home(v);
-		z->object = true;
 		gather_enter(z->g, &z->s->fs.rs);
 		done = zap_range(z, r) == r.end && !z->full && !z->wait;
 		gather_leave(z->g);

@@ -74,6 +74,10 @@ void swap_leave_copy(struct quire *q, struct folio *f);
 /* Reclaim's end: the frozen (ref 0) folio leaves the cache, its slots keep data and get the shadow.
  * LOCKING: folio lock. */
 void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow);
+/* The new folio (locked, same order, not in a cache) takes the place of the old one, which is
+ * locked and frozen (ref 0), with its slots and their copies. The old one's references of the cache
+ * are gone then, the new one has got them. For migration. */
+void swap_replace_frozen(struct quire *q, struct folio *old, struct folio *new);
 
 /* ---- data. LOCKING: folio lock, no spin lock. ---- */
 /* Does every slot of the folio hold the page's present bytes? (clean: can be dropped) */

@@ -9,8 +9,8 @@
  *
  * A folio enters in swap_add_folio (on its way out) or swap_cache_insert (on its way in), and
  * leaves in swap_try_free_folio or swap_leave_copy (it stays in memory), swap_delete_frozen (it
- * goes) or swap_cache_abort (it was never filled). All of them hold the folio's lock; a lookup
- * holds nothing and revalidates.
+ * goes), swap_replace_frozen (another one takes its place) or swap_cache_abort (it was never
+ * filled). All of them hold the folio's lock; a lookup holds nothing and revalidates.
  */
 
 void swap_free_copies(struct swap *sw, const struct slot_copy *c, u32 n)
@@ -229,6 +229,25 @@ void swap_delete_frozen(struct quire *q, struct folio *f, u32 shadow)
 	cl = cluster_lock(q->swap, f->swap);
 	check_copies(slot_used(cl, f->swap), folio_nr(f));
 	cache_clear_slots(q, cl, f, word_shadow(shadow));
+}
+
+void swap_replace_frozen(struct quire *q, struct folio *old, struct folio *new)
+{
+	struct cluster *cl;
+	struct slot *s;
+
+	BUG_ON(a32_read(&old->ref) != 0 || !folio_test(old, PG_SWAPCACHE));
+	BUG_ON(folio_nr(new) != folio_nr(old) || folio_test(new, PG_SWAPCACHE));
+	DEBUG_ON(!folio_test(old, PG_LOCKED) || !folio_test(new, PG_LOCKED));
+	cl = cluster_lock(q->swap, old->swap);
+	s = slot_used(cl, old->swap);
+	cache_link(new, old->swap);
+	for (u32 i = 0; i < folio_nr(new); i++) {
+		DEBUG_ON(word_folio(aptr_read(&s[i].folio)) != old);
+		aptr_set_release(&s[i].folio, new);
+	}
+	cache_unlink(old);
+	spin_unlock(&cl->lock);
 }
 
 /* A reference to a folio that may be on its way out. */

@@ -1,0 +1,215 @@
+/* migrate.c - batches, passes and retries: the loop around the move of one folio. */
+#include "migrate/migrate_internal.h"
+
+#define BATCH         32u
+#define BATCH_PASSES  3u
+#define SINGLE_PASSES 7u
+
+struct migration {
+	struct quire *q;
+	const struct migrate_ops *ops;
+	void *ctx;
+	struct migrate_counts *counts;
+	bool wait; /* for locks and write-back: one folio at a time */
+	struct list *from;
+	struct list again;  /* may succeed in another pass */
+	struct list failed; /* will not */
+	u64 nr_failed;      /* pages on it */
+	struct move move[BATCH];
+	u32 n;
+	struct tlb_batch batch;
+};
+
+static void give_up(struct migration *g, struct folio *f, u64 *why)
+{
+	*why += folio_nr(f);
+	g->counts->failed += folio_nr(f);
+	g->nr_failed += folio_nr(f);
+	stat_add(g->q, STAT_MIGRATE_FAILED, folio_nr(f));
+	list_add_tail(&f->lru, &g->failed);
+}
+
+static void put_dst(struct migration *g, struct folio *dst)
+{
+	if (g->ops->free)
+		g->ops->free(g->q, dst, g->ctx);
+	else
+		folio_put(g->q, dst);
+}
+
+/* Who holds one folio's lock waits for no other's: somebody may have that one and wait for this. */
+static bool lock_src(struct migration *g, struct folio *f)
+{
+	if (folio_trylock(f))
+		return true;
+	if (!g->wait)
+		return false;
+	folio_lock(f);
+	return true;
+}
+
+/* Locked: may it be moved at all, now? 0; -EAGAIN; -EBUSY: never; -ENOENT: it is no page of anybody
+ * any more. */
+static int judge(struct migration *g, struct folio *f)
+{
+	if (frame_is_home(g->q->machine, folio_pfn(g->q, f)))
+		return -EBUSY;
+	if (folio_test(f, PG_WRITEBACK)) {
+		if (!g->wait)
+			return -EAGAIN;
+		folio_wait_writeback(f);
+	}
+	if (!folio_object(f) && !folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
+		return -ENOENT;
+	return 0;
+}
+
+/* There is no room for all of it at once: page by page. LOCKING: the folio is locked; no more if it
+ * was split. */
+static bool split_src(struct migration *g, struct folio *f)
+{
+	u32 nr = folio_nr(f);
+	struct list pages;
+
+	list_init(&pages);
+	if (!f->order || folio_test(f, PG_SWAPCACHE) || rmap_split_folio(g->q, f, &pages))
+		return false;
+	g->counts->split += nr;
+	stat_add(g->q, STAT_MIGRATE_SPLIT, nr);
+	list_splice_init(&pages, g->from);
+	return true;
+}
+
+/* Step 1, of a folio that is on no list now: into the batch, or onto some list. */
+static void take(struct migration *g, struct folio *f)
+{
+	struct move *m = &g->move[g->n];
+	int err;
+
+	if (!lock_src(g, f)) {
+		list_add_tail(&f->lru, &g->again);
+		return;
+	}
+	g->counts->tries++;
+	err = judge(g, f);
+	if (err) {
+		folio_unlock(f);
+		if (err == -ENOENT)
+			folio_put(g->q, f); /* the isolation's; perhaps the last */
+		else if (err == -EBUSY)
+			give_up(g, f, &g->counts->home);
+		else
+			list_add_tail(&f->lru, &g->again);
+		return;
+	}
+	m->dst = g->ops->alloc(g->q, f, g->ctx);
+	if (!m->dst) {
+		if (split_src(g, f))
+			return;
+		folio_unlock(f);
+		give_up(g, f, &g->counts->no_memory);
+		return;
+	}
+	if (!folio_trylock(m->dst))
+		BUG("a new folio is locked");
+	m->src = f;
+	m->partial = folio_test(f, PG_PARTIAL);
+	m->av = rmap_hold(g->q, f);
+	m->mapped = folio_is_anon(f) ? m->av != NULL : folio_mapped(f);
+	g->n++;
+}
+
+/* Steps 2 and 3. done[i]: nothing maps the i'th any more. */
+static void unmap(struct migration *g, bool *done)
+{
+	struct folio *mapped[BATCH];
+	u32 n = 0, k = 0;
+	bool ok[BATCH];
+
+	for (u32 i = 0; i < g->n; i++)
+		if (g->move[i].mapped)
+			mapped[n++] = g->move[i].src;
+	tlb_batch_init(&g->batch);
+	if (n)
+		rmap_unmap_folios(g->q, mapped, n, UNMAP_MIGRATE, &g->batch, ok);
+	if (mech_on(g->q, MECH_MIGRATE_FLUSH))
+		tlb_batch_flush(&g->batch);
+	for (u32 i = 0; i < g->n; i++)
+		done[i] = g->move[i].mapped ? ok[k++] : !folio_mapped(g->move[i].src);
+}
+
+/* Steps 4 to 7. */
+static void finish(struct migration *g, struct move *m, bool unmapped)
+{
+	int err = unmapped ? move_take_place(g->q, m, g->ops, g->ctx) : -EAGAIN;
+	struct folio *f = err ? m->src : m->dst;
+
+	move_map(g->q, m, !err);
+	if (m->av)
+		rmap_release(g->q, m->av);
+	folio_unlock(m->dst);
+	folio_unlock(m->src);
+	/* Its entries went while it moved: nobody else drops what only the cache keeps. */
+	rmap_drop_unused_copy(g->q, f);
+	if (err) {
+		put_dst(g, m->dst);
+		list_add_tail(&m->src->lru, &g->again);
+		return;
+	}
+	g->counts->moved += folio_nr(m->dst);
+	stat_add(g->q, STAT_MIGRATED, folio_nr(m->dst));
+	lru_add(g->q, m->dst);
+	folio_put(g->q, m->dst);
+	folio_put(g->q, m->src);
+}
+
+static void run_batch(struct migration *g, u32 max)
+{
+	bool unmapped[BATCH];
+
+	g->n = 0;
+	while (!list_empty(g->from) && g->n < max) {
+		struct folio *f = list_first(g->from, struct folio, lru);
+
+		list_del(&f->lru);
+		take(g, f);
+	}
+	if (!g->n)
+		return;
+	unmap(g, unmapped);
+	for (u32 i = 0; i < g->n; i++)
+		finish(g, &g->move[i], unmapped[i]);
+	/* Nothing is pending, unless the switch is off. */
+	tlb_batch_flush(&g->batch);
+}
+
+/* Once over all that is left. What has failed for now is on `from` again. */
+static void pass(struct migration *g, u32 batch)
+{
+	list_init(&g->again);
+	while (!list_empty(g->from))
+		run_batch(g, batch);
+	list_splice_init(&g->again, g->from);
+}
+
+u64 migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops, void *ctx,
+		   enum migrate_mode mode, struct migrate_counts *counts)
+{
+	struct migration g = { .q = q, .ops = ops, .ctx = ctx, .counts = counts, .from = from };
+	u32 passes = mode == MIGRATE_SYNC ? BATCH_PASSES : 1;
+
+	list_init(&g.failed);
+	for (u32 i = 0; i < passes && !list_empty(from); i++)
+		pass(&g, BATCH);
+	g.wait = true;
+	for (u32 i = 0; mode == MIGRATE_SYNC && i < SINGLE_PASSES && !list_empty(from); i++)
+		pass(&g, 1);
+	while (!list_empty(from)) {
+		struct folio *f = list_first(from, struct folio, lru);
+
+		list_del(&f->lru);
+		give_up(&g, f, &counts->in_use);
+	}
+	list_splice_init(&g.failed, from);
+	return g.nr_failed;
+}

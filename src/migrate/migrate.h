@@ -1,0 +1,73 @@
+/*
+ * migrate.h - folios move to other frames while programs use them (Linux: migrate_pages).
+ *
+ * The steps for a batch, and their order:
+ *
+ *   1 lock        the folio (of a batch only by trylock), get and lock a destination
+ *   2 unmap       entries become migration entries (rmap.h); what is not mapped is not looked for
+ *   3 flush       once for the batch: from here on no store reaches the old frame
+ *   4 copy        if nobody but the caller and the caches has a reference
+ *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); the new one takes its
+ *                 place in the object's or the swap cache, its flags and its charge
+ *   6 map         migration entries become entries of the new folio, or of the old one if it stays
+ *   7 unlock      wakes who waits
+ *
+ * Why nothing is lost. A store by an old translation comes before 3, so before 4. A pin, or anybody
+ * who has found the folio in a cache, has a reference: seen before 4, and again by 5, which fails
+ * then; who writes to a cached folio has it locked, so not between 4 and 5. Afterwards the old
+ * folio is in no cache and no entry, and its last reference is the caller's.
+ *
+ * The references that 4 and 5 expect: the isolation's, one for each page from the swap cache, one
+ * for each page from the object's cache. Nothing else.
+ *
+ * Invariants
+ *  1. A destination is used, or given back as it was got: no flag, mapping, index or charge of the
+ *     source (Linux 8bdd6380); got == used + given back.
+ *  2. The charge moves: nothing is charged twice, and the old frame uncharges nothing.
+ *  3. What could not be moved is mapped as before and on the caller's list, isolated as it was.
+ *  4. It ends: a bounded number of tries for each folio, and only a single one is waited for.
+ *
+ * Home frames cannot move: the address is the frame.
+ * Locking: no core lock held but the gate. Takes FOLIO, then as rmap.h says; of a second folio only
+ * by trylock, so that two migrations never wait for each other.
+ */
+#ifndef QUIRE_MIGRATE_MIGRATE_H
+#define QUIRE_MIGRATE_MIGRATE_H
+
+#include "rmap/rmap.h"
+#include "swap/swap.h"
+
+enum migrate_mode {
+	MIGRATE_ASYNC, /* one pass, waits for nothing */
+	MIGRATE_SYNC,  /* passes of batches, then one by one, waiting for locks and write-back */
+};
+
+struct migrate_ops {
+	/* A destination of the source's order: owned, ref 1, not charged, as phys_alloc gives it.
+	 * NULL: none; a large anonymous source is split then, and its pages are moved. */
+	struct folio *(*alloc)(struct quire *q, struct folio *src, void *ctx);
+	/* It was not used. NULL: it is freed. */
+	void (*free)(struct quire *q, struct folio *dst, void *ctx);
+	/* The bytes of nr frames; 0 or an error, then the folio stays. NULL: this thread copies. */
+	int (*copy)(struct quire *q, u64 to_pfn, u64 from_pfn, u32 nr, void *ctx);
+};
+
+struct migrate_counts { /* in pages, but for `tries` */
+	u64 moved;
+	u64 failed;    /* stayed for good: */
+	u64 home;      /*   home frames */
+	u64 no_memory; /*   no destination */
+	u64 in_use;    /*   pinned, or somebody had a reference, or the lock */
+	u64 split;     /* pages of large folios that were split for want of a destination */
+	u64 tries;     /* folios locked */
+};
+
+/*
+ * Move the isolated folios of `from` (linked by ->lru, each with the isolation's reference). What
+ * has moved leaves the list, and its new folio is on its way to the LRU; what could not is left on
+ * it. `counts` is added to. 0: all; else the pages that stayed.
+ */
+u64 must_check migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops,
+			      void *ctx, enum migrate_mode mode, struct migrate_counts *counts);
+
+#endif

@@ -1,0 +1,104 @@
+/* move.c - one folio's bytes, state and places go to another one: steps 4 to 6 of migrate.h. */
+#include "migrate/migrate_internal.h"
+
+/* What says something of the contents or of how they are used. Not what says who maps it (locked in
+ * memory, exclusive: set anew with each entry), nor what an object keeps in its tree's marks. */
+#define CARRIED                                                                              \
+	(PGF(UPTODATE) | PGF(SWAPBACKED) | PGF(ACTIVE) | PGF(REFERENCED) | PGF(WORKINGSET) | \
+	 PGF(READAHEAD) | PGF(LAZYFREE))
+
+static int copy_pages(struct quire *q, u64 to, u64 from, u32 nr)
+{
+	struct machine *m = q->machine;
+
+	for (u32 i = 0; i < nr; i++) {
+		void *dst = m->ops->fill_begin(m, to + i, 1);
+
+		if (!dst)
+			return -ENOMEM;
+		__builtin_memcpy(dst, m->ops->frame_window(m, from + i), PAGE_SIZE);
+		if (m->ops->fill_end(m, to + i, 1, dst))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static u32 expected_refs(const struct folio *f)
+{
+	u32 nr = folio_nr(f);
+
+	return 1 + (folio_test(f, PG_SWAPCACHE) ? nr : 0) + (folio_object(f) ? nr : 0);
+}
+
+/* The old folio is frozen: nobody sees it, and nobody the new one yet. */
+static void carry_state(struct move *m)
+{
+	struct folio *src = m->src, *dst = m->dst;
+	u64 flags = a64_read(&src->flags) & CARRIED;
+
+	if (folio_is_anon(src))
+		flags |= a64_read(&src->flags) & PGF(DIRTY);
+	if (m->partial)
+		flags |= PGF(PARTIAL);
+	a64_fetch_or(&dst->flags, flags);
+	/* The charge too: whoever frees the old frame uncharges nothing. */
+	dst->charge = src->charge;
+	src->charge = 0;
+	dst->index = src->index;
+}
+
+static void replace(struct quire *q, struct move *m)
+{
+	struct folio *src = m->src, *dst = m->dst;
+
+	carry_state(m);
+	if (folio_test(src, PG_SWAPCACHE))
+		swap_replace_frozen(q, src, dst);
+	if (folio_object(src)) {
+		object_replace_frozen(src, dst);
+	} else {
+		aptr_set_release(&dst->mapping, aptr_read(&src->mapping));
+		aptr_set_release(&src->mapping, NULL);
+		/* Its bytes live elsewhere now. */
+		folio_clear(src, PG_DIRTY);
+	}
+	folio_unfreeze(src, 1);
+}
+
+int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx)
+{
+	u64 to = folio_pfn(q, m->dst), from = folio_pfn(q, m->src);
+	u32 nr = folio_nr(m->src), expected = expected_refs(m->src);
+	bool freeze = mech_on(q, MECH_REF_FREEZE);
+	int err;
+
+	if (inject_fail(q->inject, INJECT_MIGRATE))
+		return -EAGAIN;
+	/* A look, before work is done for nothing. */
+	if (a32_read(&m->src->ref) != expected && freeze)
+		return -EAGAIN;
+	err = ops->copy ? ops->copy(q, to, from, nr, ctx) : copy_pages(q, to, from, nr);
+	if (err)
+		return err;
+	if (freeze ? !folio_freeze(m->src, expected) : a32_xchg(&m->src->ref, 0) == 0)
+		return -EAGAIN;
+	meta_copy(q, to, from, nr);
+	replace(q, m);
+	TRACE(q, EV_MIGRATE, from, to, nr);
+	return 0;
+}
+
+void move_map(struct quire *q, struct move *m, bool moved)
+{
+	struct folio *f = moved ? m->dst : m->src;
+
+	if (!m->mapped)
+		return;
+	/* Areas that lock it say so again; one that did may have stopped meanwhile, and has not
+	 * found the page. Pages that were unmapped for the move are not unmapped for good. */
+	a64_fetch_and(&f->flags,
+		      ~(PGF(MLOCKED) | PGF(UNEVICTABLE) | (m->partial ? 0 : PGF(PARTIAL))));
+	rmap_remove_migration(q, m->src, f, m->av);
+	if (f->order && folio_is_anon(f) && folio_mapcount(f) < folio_nr(f))
+		folio_set(f, PG_PARTIAL);
+}
