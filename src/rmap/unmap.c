@@ -25,6 +25,7 @@ struct round {
 	struct tlb_batch *batch;
 	u32 flags;
 	bool home;    /* vma_home */
+	bool object;  /* the folios are an object's */
 	bool migrate; /* UNMAP_MIGRATE */
 	bool meta;    /* somebody saves metadata beside the bytes */
 	/* the table now locked */
@@ -231,7 +232,7 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		return UNMAP_OTHER;
 	run_extend(r, p, va);
 	e = pte_get_and_clear(p);
-	if (!folio_is_anon(f))
+	if (r->object)
 		return unmap_object_one(r, f, i, p, e);
 	if (pte_dirty(e) && mech_on(r->q, MECH_DIRTY_TO_FOLIO))
 		folio_set(f, PG_DIRTY);
@@ -294,7 +295,7 @@ static bool unmap_in_vma(struct round *r, struct folio *f, u64 va)
 
 	/* It was to be dropped when reclaim judged it, and was written since: it has no slots that
 	 * its entries could name. */
-	if (!drop && !folio_test(f, PG_SWAPCACHE) && folio_is_anon(f) && !r->migrate)
+	if (!drop && !r->object && !r->migrate && !folio_test(f, PG_SWAPCACHE))
 		return false;
 	while (i < nr && all) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
@@ -337,16 +338,13 @@ static struct vma *group_area(const struct group *g, struct itree_node *it)
 /* False: the folio has lost its last mapping, or its object. */
 static bool group_lock(struct quire *q, struct group *g, struct folio *f)
 {
-	if (folio_is_anon(f)) {
-		g->object = NULL;
-		g->av = folio_get_anon_vma(q, f);
-		if (!g->av)
-			return false;
+	g->object = NULL;
+	g->av = folio_get_anon_vma(q, f);
+	if (g->av) {
 		rwsem_read_lock(&g->av->root->rwsem);
 		g->areas = &g->av->tree;
 		return true;
 	}
-	g->av = NULL;
 	g->object = folio_object(f);
 	if (!g->object || !folio_mapped(f))
 		return false;
@@ -381,6 +379,7 @@ static void unmap_group(struct quire *q, struct group *g, struct folio **folios,
 			.batch = batch,
 			.flags = flags,
 			.home = vma_home(v),
+			.object = g->object != NULL,
 			.migrate = flags & UNMAP_MIGRATE,
 			.meta = q->rmap->swap_ops->meta_wanted(q),
 		};

@@ -15,6 +15,7 @@ struct zap {
 	struct space *s;
 	struct gather *g;
 	bool home;        /* vma_home */
+	bool object;      /* of an object: some pages are its own */
 	bool keep_copies; /* only objects' own pages go; what is anonymous stays */
 	bool full;        /* the gather is to be flushed before it gets more */
 	u64 pages;
@@ -30,7 +31,7 @@ static u32 zap_present(struct zap *z, pte_t *p, u64 va, u32 max, u64 first)
 {
 	struct folio *page = phys_record(z->q, entry_pfn(first)), *f = folio_head(page);
 	u32 idx = (u32)(page - f), n = 0, room = min(max, folio_nr(f) - idx);
-	bool dirty = false, anon = folio_is_anon(f), delay;
+	bool dirty = false, anon = !z->object || folio_is_anon(f), delay;
 
 	if (z->keep_copies && anon)
 		return 1;
@@ -208,7 +209,13 @@ static void zap_resume(struct zap *z)
 
 void space_zap(struct quire *q, struct space *s, struct gather *g, struct vma *v, struct range r)
 {
-	struct zap z = { .q = q, .s = s, .g = g, .home = vma_home(v) };
+	struct zap z = {
+		.q = q,
+		.s = s,
+		.g = g,
+		.home = vma_home(v),
+		.object = v->object != NULL,
+	};
 
 	while (r.start < r.end) {
 		r.start = zap_range(&z, r);
@@ -246,6 +253,7 @@ static bool unmap_walk(struct zap *z, struct object *o, u64 first, u64 last)
 
 		z->s = v->space;
 		z->home = vma_home(v);
+		z->object = true;
 		gather_enter(z->g, &z->s->fs.rs);
 		done = zap_range(z, r) == r.end && !z->full && !z->wait;
 		gather_leave(z->g);
