@@ -226,7 +226,7 @@ SCENARIO(reverse_stale) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1) | BIT(2),
 	.caps = CAP_PLACED,
-	.off = BIT(MECH_REVERSE_CHECKS_PINS),
+	.off = BIT(MECH_REVERSE_COUNTS_REFS),
 	.setup = setup_stale,
 	.end = end,
 };
@@ -253,15 +253,14 @@ SCENARIO(reverse_pin_fast) = {
 	.title = "a writer keeps a shared page's frame while it is pinned without a lock elsewhere",
 	.picture = "  CPU1: the source stores       CPU0: pin_fast in the snapshot\n"
 		   "                                reads the entry, adds its pin\n"
-		   "                                entry still the same\n"
 		   "  clears it, sets it to the copy\n"
-		   "  (pinned? an ordinary copy)\n"
 		   "  exclusive\n"
-		   "                                exclusive: so it is mine\n",
+		   "                                exclusive: so it is mine\n"
+		   "                                (entry still the same? no)\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.caps = CAP_PLACED | CAP_FLUSH_UNDER_LOCK,
-	.off = BIT(MECH_REVERSE_CHECKS_PINS),
+	.off = BIT(MECH_PIN_FAST_RECHECK),
 	.setup = setup_pin,
 	.end = end_pin,
 };

@@ -148,7 +148,8 @@ static bool take_run(struct quire *q, const pte_t *p, u32 max, u32 access, struc
 	return a32_add_unless(&r->f->ref, r->nr * PIN_BIAS, 0);
 }
 
-/* With the pins taken: how many of the run's pages are still what its entries say, and its own. */
+/* With the pins taken: how many of the run's pages are its own, and still what its entries say: in
+ * this order, because a page may become another space's own when ours has lost it (reverse.c). */
 static u32 check_run(struct quire *q, const pte_t *p, const struct run *r, u32 access,
 		     struct folio **pages)
 {

@@ -21,14 +21,12 @@
  *   entry lock of A: entry as it was?
  *   P mapped once?                                  (all were met: B's areas come behind A's in the
  *                                                   tree, and copies of B's behind B)
- *   (full barrier) pinned?                          pin_fast read B's entry before it was cleared
- *   P is exclusive, A may write it
+ *   P is exclusive, A may write it                  pin_fast: P exclusive? then B's entry has gone
  *
  * What holds each step. A write fault in B that copies P at the same time has taken no lock; it
  * compares its entry before it believes the copy, and the entry does not come back: only a fault in
- * B, or sharing B's area, which waits for that fault, could bring it. pin_fast in B adds its pin
- * and looks at B's entry again, and only then at whether P is exclusive: either we see the pin, or
- * it sees the entry gone. Nothing can map P once A's entry is the only one: it is not in the swap
+ * B, or sharing B's area, which waits for that fault, could bring it. pin_fast in B looks at whether
+ * P is exclusive, and only then at B's entry again: if it finds P exclusive, the entry has gone. Nothing can map P once A's entry is the only one: it is not in the swap
  * cache, and A's area, from which alone it could be shared, is locked. Where flushes come after the
  * entry lock is dropped a CPU may read P through a translation whose entry has gone: who has yet to
  * flush has a reference (wp.c), so there P's must be the only ones, and of a large folio, whose
@@ -181,11 +179,9 @@ static bool unread_by_others(struct reverse *r)
 {
 	struct quire *q = r->c->q;
 
-	smp_mb();
-	if (!mech_on(q, MECH_REVERSE_CHECKS_PINS))
+	if (!mech_on(q, MECH_REVERSE_COUNTS_REFS) || machine_has(q->machine, CAP_FLUSH_UNDER_LOCK))
 		return true;
-	if (machine_has(q->machine, CAP_FLUSH_UNDER_LOCK))
-		return !folio_maybe_pinned(r->f);
+	smp_mb();
 	/* The entry's, and ours. */
 	return !r->f->order && a32_read(&r->f->ref) == 2;
 }
