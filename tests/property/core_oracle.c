@@ -253,14 +253,17 @@ static int open_instance(struct run *run)
 	sc.seed = run->cfg.seed;
 	sc.inject = &run->inject;
 	sc.ram_frames = working_set(&run->cfg) * 2 + 1024;
-	sc.span_frames = run->cfg.home ? 0 : max(sc.ram_frames * 2, (u64)65536);
+	sc.span_frames = run->cfg.home ? 0 : ALIGN_UP(max(sc.ram_frames * 4, (u64)65536), 1024);
 	rc = sim_create(&sc, &run->m);
 	if (rc)
 		return rc;
 	cc.ram_limit_pages = run->limit;
-	cc.phys.nr_nodes = 1;
-	cc.phys.node[0].span = sc.span_frames;
-	cc.phys.node[0].capacity = run->cfg.home ? ~0ull : sc.ram_frames;
+	cc.phys.nr_nodes = run->cfg.home ? 1 : 2;
+	for (u32 i = 0; i < cc.phys.nr_nodes; i++) {
+		cc.phys.node[i].base_pfn = i * (sc.span_frames / 2);
+		cc.phys.node[i].span = sc.span_frames / 2;
+		cc.phys.node[i].capacity = run->cfg.home ? ~0ull : sc.ram_frames;
+	}
 	cc.msg = msg;
 	cc.msg_size = sizeof(msg);
 	rc = core_create(&run->q, run->m, &cc);
@@ -484,6 +487,7 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 	}
 	report->swap_out = stat_read(run->q, STAT_SWAP_OUT_PAGES);
 	report->swap_in = stat_read(run->q, STAT_SWAP_IN_PAGES);
+	report->migrated = stat_read(run->q, STAT_MIGRATED);
 	report->refaults = stat_read(run->q, STAT_REFAULT);
 	report->violations = sim_violations(run->m);
 	close_instance(run);

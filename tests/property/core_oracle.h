@@ -41,7 +41,7 @@ struct oracle_config {
 struct oracle_report {
 	u64 ops;
 	u64 failed_ops; /* refused under injection */
-	u64 swap_out, swap_in, refaults;
+	u64 swap_out, swap_in, refaults, migrated;
 	u64 violations;
 	double seconds;
 };

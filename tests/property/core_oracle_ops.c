@@ -536,6 +536,30 @@ static void do_other_space(struct worker *w)
 	space_destroy(run->q, s);
 }
 
+/* Pages go to some node, those that others use at this moment too; nobody sees a difference. */
+static void do_migrate(struct worker *w)
+{
+	struct run *r = w->run;
+	struct span p = some_span(w, SHARED_PAGES);
+	u64 base = span_va(p), va[SHARED_PAGES];
+	unsigned node = (unsigned)rnd(w, phys_nr_nodes(r->q));
+	int status[SHARED_PAGES], rc;
+
+	if (chance(w, 40))
+		base = chance(w, 50) ? r->shared : r->race;
+	for (u32 i = 0; i < p.n; i++) {
+		va[i] = base + i * PAGE_SIZE;
+		status[i] = 1;
+	}
+	rc = space_move_to_node(r->q, r->s, va, p.n, node, status);
+	if (rc)
+		oracle_wrong(w, "move_to_node gives %d", rc);
+	for (u32 i = 0; i < p.n; i++)
+		if (status[i] != (int)node && status[i] != -ENOENT && status[i] != -EFAULT &&
+		    status[i] != -EBUSY && status[i] != -ENOMEM)
+			oracle_wrong(w, "move_to_node says %d of a page", status[i]);
+}
+
 const struct op oracle_ops[] = {
 	{ "load", 3000, data_load },
 	{ "store", 3000, data_store },
@@ -564,5 +588,6 @@ const struct op oracle_ops[] = {
 	{ "other_space", 2, do_other_space },
 	{ "fork", 150, fork_any },
 	{ "snapshot", 150, snapshot_any },
+	{ "migrate", 100, do_migrate },
 };
 const u32 oracle_nr_ops = ARRAY_SIZE(oracle_ops);

@@ -21,12 +21,14 @@ static void run_one(void **state)
 	u64 wrong = oracle_run(cfg, &r);
 
 	printf("%s: %llu operations in %.1f s (%.1f us each), %llu refused, "
-	       "%llu pages out, %llu in\n",
+	       "%llu pages out, %llu in, %llu migrated\n",
 	       cfg->name, (unsigned long long)r.ops, r.seconds,
 	       r.ops ? r.seconds * 1e6 / (double)r.ops : 0, (unsigned long long)r.failed_ops,
-	       (unsigned long long)r.swap_out, (unsigned long long)r.swap_in);
+	       (unsigned long long)r.swap_out, (unsigned long long)r.swap_in,
+	       (unsigned long long)r.migrated);
 	assert_int_equal(wrong, 0);
 	assert_true(r.swap_out > 0 && r.swap_in > 0);
+	assert_true(cfg->home || r.migrated > 0);
 }
 
 /* A chain of stores that fill up, with I/O errors and failed checksums in the last. */
