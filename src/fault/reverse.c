@@ -25,9 +25,10 @@
  *
  * What holds each step. A write fault in B that copies P at the same time has taken no lock; it
  * compares its entry before it believes the copy, and the entry does not come back: only a fault in
- * B, or sharing B's area, which waits for that fault, could bring it. pin_fast in B looks at whether
- * P is exclusive, and only then at B's entry again: if it finds P exclusive, the entry has gone. Nothing can map P once A's entry is the only one: it is not in the swap
- * cache, and A's area, from which alone it could be shared, is locked. Where flushes come after the
+ * B, or sharing B's area, which waits for that fault, could bring it. pin_fast in B looks at
+ * whether P is exclusive, and only then at B's entry again: if it finds P exclusive, the entry has
+ * gone. Nothing can map P once A's entry is the only one: it is not in the swap cache, and A's
+ * area, from which alone it could be shared, is locked. Where flushes come after the
  * entry lock is dropped a CPU may read P through a translation whose entry has gone: who has yet to
  * flush has a reference (wp.c), so there P's must be the only ones, and of a large folio, whose
  * references nobody can tell apart, no page is taken.

@@ -86,7 +86,8 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* Others may store to an object's page meanwhile: each word is in the copy or not. */
+/* Each word whole. An object's page may be stored to meanwhile, through other mappings; an
+ * anonymous one only by who has made it his own since the copy began, which is thrown away then. */
 static void copy_words(u64 *to, const a64_t *from, u64 n)
 {
 	for (u64 i = 0; i < n; i++)
@@ -106,10 +107,7 @@ static int copy_frames(struct quire *q, u64 pfn, u64 from_pfn, u32 nr)
 	dst = m->ops->fill_begin(m, pfn, nr);
 	if (!dst)
 		return -ENOMEM;
-	if (unlikely(object))
-		copy_words(dst, src, nr * PAGE_SIZE / 8);
-	else
-		__builtin_memcpy(dst, src, nr * PAGE_SIZE);
+	copy_words(dst, src, nr * PAGE_SIZE / 8);
 	return m->ops->fill_end(m, pfn, nr, dst);
 }
 
