@@ -43,7 +43,7 @@
 #include "fault/fault_internal.h"
 
 #define BLOCK_MAX       TOUCH_PAGES_MAX
-#define DENSE_ORDER_MAX 4u /* 64 KiB: where writes are many, though none continues the last one */
+#define DENSE_ORDER_MAX 5u /* 128 KiB: where writes are many, though none continues the last one */
 
 /* Pages [first, first + n) of folio f; P is one of them. */
 struct reverse {
@@ -356,7 +356,7 @@ static unsigned block_order(struct reverse *r)
 	struct ptdesc *desc;
 
 	if (order && pt_pte_lock(&c->fs->rs.pgt, c->va, &desc)) {
-		u32 dense = TOUCH_ORDER_MIN + desc->reverse_faults++ / 8;
+		u32 dense = TOUCH_ORDER_MIN + desc->reverse_faults++ / 4;
 
 		order = max(order, min(dense, DENSE_ORDER_MAX));
 		pt_pte_unlock(desc);
