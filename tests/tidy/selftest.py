@@ -96,7 +96,7 @@ CASES = [
     ("words", {"scripts/x.sh": "cd /" + "farm/x\n"}, "exists on one machine only"),
     ("words", {"src/phys/x.c": "/* TO" + "DO: all of it */\n"}, "do it, or open an issue"),
     ("words", {"docs/x.md": "FIX" + "ME\n"}, "do it, or open an issue"),
-    ("words", {"a.c": 'char t[] = "/tmp/quire-XXXXXX"; /* home/work/x */\n'}, None),
+    ("words", {"a.c": 'char t[] = "/tmp/quire-XXXXXX"; /* home/' + 'work/x */\n'}, None),
     # locking_doc
     ("locking_doc", {"src/base/locks.def": LOCKS}, "is not there: run make docs"),
     ("locking_doc", {"src/base/locks.def": LOCKS, "docs/LOCKING.md": "# Locking\n"}, "differs"),
