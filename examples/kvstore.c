@@ -40,6 +40,7 @@
 #define VALUE_MAX   1800u
 #define VALUE_MEAN  900u
 #define MAX_THREADS 16u
+#define PROGRESS    256u
 #define PAGE        4096u
 
 /* ---- what lies in the mapping ---- */
@@ -73,6 +74,8 @@ struct store {
 	quire_space_t *space;
 	struct header *h; /* start of the mapping */
 	uint64_t keys;    /* keys are [0, keys) */
+	pthread_mutex_t progress_lock;
+	pthread_cond_t progress; /* some thread has done PROGRESS operations more */
 	struct {
 		pthread_mutex_t lock;
 	} __attribute__((aligned(64))) lock[SHARDS];
@@ -287,13 +290,18 @@ static void work_once(struct worker *w, uint64_t random)
 static void *work(void *arg)
 {
 	struct worker *w = arg;
-	uint64_t x = 0x2545f4914f6cdd1dull * (w->number + 1);
+	uint64_t x = 0x2545f4914f6cdd1dull * (w->number + 1), done = 0;
 
 	while (!atomic_load_explicit(w->stop, memory_order_relaxed)) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
 		work_once(w, x);
+		if (++done % PROGRESS)
+			continue;
+		pthread_mutex_lock(&w->st->progress_lock);
+		pthread_cond_broadcast(&w->st->progress);
+		pthread_mutex_unlock(&w->st->progress_lock);
 	}
 	return NULL;
 }
@@ -312,10 +320,12 @@ static uint64_t puts_of(struct worker *w, unsigned threads)
 /* Until the threads have done that many. */
 static void wait_for_puts(struct worker *w, unsigned threads, uint64_t puts)
 {
-	struct timespec t = { .tv_nsec = 1000000 };
+	struct store *st = w->st;
 
+	pthread_mutex_lock(&st->progress_lock);
 	while (puts_of(w, threads) < puts)
-		nanosleep(&t, NULL);
+		pthread_cond_wait(&st->progress, &st->progress_lock);
+	pthread_mutex_unlock(&st->progress_lock);
 }
 
 static double now(void)
@@ -522,6 +532,8 @@ static int store_open(struct store *st, const struct options *o)
 		at += st->h->buckets * 8;
 		pthread_mutex_init(&st->lock[i].lock, NULL);
 	}
+	pthread_mutex_init(&st->progress_lock, NULL);
+	pthread_cond_init(&st->progress, NULL);
 	atomic_store(&st->h->used, (at + RUN - 1) / RUN * RUN);
 	for (uint64_t key = 0; key < st->keys; key++)
 		shard_put(st->h, shard_of(st->h, key), key);

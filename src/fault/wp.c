@@ -86,37 +86,12 @@ static int reuse(struct fc *c, u64 entry)
 	return err == -EAGAIN ? FAULT_AGAIN : err;
 }
 
-/* Each word whole. An object's page may be stored to meanwhile, through other mappings; an
- * anonymous one only by who has made it his own since the copy began, which is thrown away then. */
-static void copy_words(u64 *to, const a64_t *from, u64 n)
-{
-	for (u64 i = 0; i < n; i++)
-		to[i] = a64_peek(&from[i]);
-}
-
-static int copy_frames(struct quire *q, u64 pfn, u64 from_pfn, u32 nr)
-{
-	struct machine *m = q->machine;
-	bool object = folio_object(phys_folio(q, from_pfn));
-	const void *src;
-	void *dst;
-
-	if (m->ops->frames_copy && !object && !frame_is_home(m, pfn) && !frame_is_home(m, from_pfn))
-		return m->ops->frames_copy(m, pfn, from_pfn, nr);
-	src = m->ops->frame_window(m, from_pfn);
-	dst = m->ops->fill_begin(m, pfn, nr);
-	if (!dst)
-		return -ENOMEM;
-	copy_words(dst, src, nr * PAGE_SIZE / 8);
-	return m->ops->fill_end(m, pfn, nr, dst);
-}
-
 int fault_copy_bytes(struct quire *q, struct folio *to, u64 from_pfn)
 {
 	u64 pfn = folio_pfn(q, to);
 	u32 nr = folio_nr(to);
 
-	if (copy_frames(q, pfn, from_pfn, nr))
+	if (phys_copy_frames(q, pfn, from_pfn, nr, folio_object(phys_folio(q, from_pfn))))
 		return -ENOMEM;
 	meta_copy(q, pfn, from_pfn, nr);
 	return 0;

@@ -70,4 +70,12 @@ struct migrate_counts { /* in pages, but for `tries` */
 u64 must_check migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops,
 			      void *ctx, enum migrate_mode mode, struct migrate_counts *counts);
 
+/*
+ * Steps 4 and 5 alone: src, which nothing maps, is isolated and has `extra` references of the
+ * caller's besides; dst as from alloc, above. 0: dst stands in its place and has the caches'
+ * references and its own first one; src keeps the isolation's and the extra ones. -EAGAIN: somebody
+ * else uses src; -ENOMEM; nothing has changed then. LOCKING: both folios locked.
+ */
+int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra);
+
 #endif

@@ -7,27 +7,11 @@
 	(PGF(UPTODATE) | PGF(SWAPBACKED) | PGF(ACTIVE) | PGF(REFERENCED) | PGF(WORKINGSET) | \
 	 PGF(READAHEAD) | PGF(LAZYFREE))
 
-static int copy_pages(struct quire *q, u64 to, u64 from, u32 nr)
-{
-	struct machine *m = q->machine;
-
-	for (u32 i = 0; i < nr; i++) {
-		void *dst = m->ops->fill_begin(m, to + i, 1);
-
-		if (!dst)
-			return -ENOMEM;
-		__builtin_memcpy(dst, m->ops->frame_window(m, from + i), PAGE_SIZE);
-		if (m->ops->fill_end(m, to + i, 1, dst))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static u32 expected_refs(const struct folio *f)
+static u32 expected_refs(const struct folio *f, u32 extra)
 {
 	u32 nr = folio_nr(f);
 
-	return 1 + (folio_test(f, PG_SWAPCACHE) ? nr : 0) + (folio_object(f) ? nr : 0);
+	return 1 + extra + (folio_test(f, PG_SWAPCACHE) ? nr : 0) + (folio_object(f) ? nr : 0);
 }
 
 /* The old folio is frozen: nobody sees it, and nobody the new one yet. */
@@ -47,7 +31,7 @@ static void carry_state(struct move *m)
 	dst->index = src->index;
 }
 
-static void replace(struct quire *q, struct move *m)
+static void replace(struct quire *q, struct move *m, u32 extra)
 {
 	struct folio *src = m->src, *dst = m->dst;
 
@@ -62,13 +46,15 @@ static void replace(struct quire *q, struct move *m)
 		/* Its bytes live elsewhere now. */
 		folio_clear(src, PG_DIRTY);
 	}
-	folio_unfreeze(src, 1);
+	folio_unfreeze(src, 1 + extra);
 }
 
-int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx)
+/* `extra`: the caller's references beside the isolation's. */
+static int take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx,
+		      u32 extra)
 {
 	u64 to = folio_pfn(q, m->dst), from = folio_pfn(q, m->src);
-	u32 nr = folio_nr(m->src), expected = expected_refs(m->src);
+	u32 nr = folio_nr(m->src), expected = expected_refs(m->src, extra);
 	bool freeze = mech_on(q, MECH_REF_FREEZE);
 	int err;
 
@@ -77,15 +63,29 @@ int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *o
 	/* A look, before work is done for nothing. */
 	if (a32_read(&m->src->ref) != expected && freeze)
 		return -EAGAIN;
-	err = ops->copy ? ops->copy(q, to, from, nr, ctx) : copy_pages(q, to, from, nr);
+	err = ops->copy ? ops->copy(q, to, from, nr, ctx) :
+			  phys_copy_frames(q, to, from, nr, false);
 	if (err)
 		return err;
 	if (freeze ? !folio_freeze(m->src, expected) : a32_xchg(&m->src->ref, 0) == 0)
 		return -EAGAIN;
 	meta_copy(q, to, from, nr);
-	replace(q, m);
+	replace(q, m, extra);
 	TRACE(q, EV_MIGRATE, from, to, nr);
 	return 0;
+}
+
+int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx)
+{
+	return take_place(q, m, ops, ctx, 0);
+}
+
+int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra)
+{
+	static const struct migrate_ops plain;
+	struct move m = { .src = src, .dst = dst };
+
+	return take_place(q, &m, &plain, NULL, extra);
 }
 
 void move_map(struct quire *q, struct move *m, bool moved)

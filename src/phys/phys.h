@@ -150,6 +150,12 @@ void phys_free_frozen_list(struct quire *q, struct list *folios);
  * they are as isolated as it was (the caller adds them). */
 void phys_split_frozen(struct quire *q, struct folio *f, const u32 *refs);
 
+/* The bytes of nr frames (of one folio each side) into those of a new folio that nobody maps.
+ * Frames from from_pfn on cannot go: a reference is held, or they are the zero page's. `stored_to`:
+ * others may store to them meanwhile, and what is copied counts (an object's page); else what was
+ * stored meanwhile is not read, or thrown away. 0 or -ENOMEM. */
+int must_check phys_copy_frames(struct quire *q, u64 to_pfn, u64 from_pfn, u32 nr, bool stored_to);
+
 /* ---- LRU ---- */
 /* New folio on its way to a list (PG_ACTIVE, PG_UNEVICTABLE decide which); takes its own reference
  * while in the batch. */

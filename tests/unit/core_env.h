@@ -165,6 +165,33 @@ static inline u64 env_entry(struct env *e, u64 va)
 	return v;
 }
 
+static inline u64 env_copies(struct env *e)
+{
+	return stat_read(e->q, STAT_FAULT_COW);
+}
+
+static inline u64 env_usage(struct env *e)
+{
+	return cgroup_usage(e->q, CGROUP_ROOT);
+}
+
+static inline struct folio *env_page_at(struct env *e, u64 va)
+{
+	u64 v = env_entry(e, va);
+
+	assert_true(pte_present(v));
+	return phys_record(e->q, entry_pfn(v));
+}
+
+/* Single pages: a test of order-0 folios. */
+static inline u64 env_map_single(struct env *e, u64 pages)
+{
+	u64 va = env_map(e, pages, RW, 0);
+
+	assert_int_equal(space_advise(e->q, e->s, va, PG(pages), ADVISE_RANDOM), 0);
+	return va;
+}
+
 static inline void env_pageout(struct env *e, u64 va, u64 pages)
 {
 	assert_int_equal(space_advise(e->q, e->s, va, PG(pages), ADVISE_PAGEOUT), 0);

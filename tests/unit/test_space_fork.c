@@ -19,46 +19,20 @@ static void exit_env(struct env *c)
 	space_destroy(c->q, c->s);
 }
 
-static u64 cow(struct env *e)
-{
-	return stat_read(e->q, STAT_FAULT_COW);
-}
-
-static u64 usage(struct env *e)
-{
-	return cgroup_usage(e->q, CGROUP_ROOT);
-}
-
-static struct folio *page_at(struct env *e, u64 va)
-{
-	u64 v = env_entry(e, va);
-
-	assert_true(pte_present(v));
-	return phys_record(e->q, entry_pfn(v));
-}
-
-/* Single pages: a test of order-0 folios. */
-static u64 map_single(struct env *e, u64 pages)
-{
-	u64 va = env_map(e, pages, RW, 0);
-
-	assert_int_equal(space_advise(e->q, e->s, va, PG(pages), ADVISE_RANDOM), 0);
-	return va;
-}
-
-#define FOR_PLAIN(fn)                                                                           \
-	static void fn##_all(void **st)                                                         \
-	{                                                                                       \
-		(void)st;                                                                       \
-		for (u32 k = 0; k < 16; k += 2)                                                 \
-			for (u32 large = 0; large < 2; large++) {                               \
-				struct env e;                                                   \
-				u64 va;                                                         \
-				env_open(&e, k, 0, NULL);                                       \
-				va = large ? env_map(&e, PAGES, RW, 0) : map_single(&e, PAGES); \
-				fn(&e, va, large);                                              \
-				env_close(&e);                                                  \
-			}                                                                       \
+#define FOR_PLAIN(fn)                                                    \
+	static void fn##_all(void **st)                                  \
+	{                                                                \
+		(void)st;                                                \
+		for (u32 k = 0; k < 16; k += 2)                          \
+			for (u32 large = 0; large < 2; large++) {        \
+				struct env e;                            \
+				u64 va;                                  \
+				env_open(&e, k, 0, NULL);                \
+				va = large ? env_map(&e, PAGES, RW, 0) : \
+					     env_map_single(&e, PAGES);  \
+				fn(&e, va, large);                       \
+				env_close(&e);                           \
+			}                                                \
 	}
 
 static void test_share(struct env *e, u64 va, bool large)
@@ -70,44 +44,45 @@ static void test_share(struct env *e, u64 va, bool large)
 	lru_drain_all(e->q);
 	/* Of the first half: pages whose folio has pages of the second half too. */
 	for (u64 i = 0; i < HALF; i++)
-		half += folio_head(page_at(e, va + PG(i))) == folio_head(page_at(e, va + PG(HALF)));
-	before = usage(e);
+		half += folio_head(env_page_at(e, va + PG(i))) ==
+			folio_head(env_page_at(e, va + PG(HALF)));
+	before = env_usage(e);
 	c = fork_env(e);
 	env_check(e);
 	/* Not a page more, and the same frames. */
-	assert_int_equal(usage(e), before);
+	assert_int_equal(env_usage(e), before);
 	assert_int_equal(space_resident_pages(c.s), space_resident_pages(e->s));
-	copies = cow(e);
+	copies = env_copies(e);
 	for (u64 i = 0; i < PAGES; i++) {
-		assert_ptr_equal(page_at(e, va + PG(i)), page_at(&c, va + PG(i)));
-		assert_false(page_exclusive(page_at(e, va + PG(i))));
+		assert_ptr_equal(env_page_at(e, va + PG(i)), env_page_at(&c, va + PG(i)));
+		assert_false(page_exclusive(env_page_at(e, va + PG(i))));
 	}
 	env_expect(e, va, PAGES, 1, 0);
 	env_expect(&c, va, PAGES, 1, 0);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	/* The first half is written by the child: copied; then by the parent: in place where all
 	 * of the folio is its own again. */
 	env_write(&c, va, HALF, 2);
-	assert_int_equal(cow(e), copies + HALF);
+	assert_int_equal(env_copies(e), copies + HALF);
 	lru_drain_all(e->q);
 	env_write(e, va, HALF, 3);
-	assert_int_equal(cow(e), copies + HALF + (env_keeps(e, large) ? 0 : half));
+	assert_int_equal(env_copies(e), copies + HALF + (env_keeps(e, large) ? 0 : half));
 	env_expect(&c, va, HALF, 2, 0);
 	env_expect(&c, va + PG(HALF), PAGES - HALF, 1, HALF);
 	env_expect(e, va, HALF, 3, 0);
 	env_expect(e, va + PG(HALF), PAGES - HALF, 1, HALF);
 	env_check(e);
 	/* A page that was written by both is copied no more. */
-	copies = cow(e);
+	copies = env_copies(e);
 	env_write(&c, va, HALF, 4);
 	env_write(e, va, HALF, 5);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	exit_env(&c);
 	env_check(e);
 	lru_drain_all(e->q);
 	/* The child is gone: what it had shared is the parent's alone again. */
 	env_write(e, va + PG(HALF), PAGES - HALF, 6);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	env_expect(e, va, HALF, 5, 0);
 }
 FOR_PLAIN(test_share)
@@ -121,14 +96,14 @@ static void test_orphan(struct env *e, u64 va, bool large)
 	(void)large;
 	env_write(e, va, PAGES, 1);
 	c = fork_env(e);
-	before = usage(e);
+	before = env_usage(e);
 	assert_int_equal(space_unmap(e->q, e->s, va, PG(PAGES)), 0);
-	assert_int_equal(usage(e), before);
+	assert_int_equal(env_usage(e), before);
 	env_check(e);
 	env_pageout(&c, va, PAGES);
 	env_check(e);
 	assert_true(pte_is_swap(env_entry(&c, va)));
-	assert_int_equal(usage(e), 0);
+	assert_int_equal(env_usage(e), 0);
 	env_expect(&c, va, PAGES, 1, 0);
 	env_write(&c, va, PAGES, 2);
 	env_expect(&c, va, PAGES, 2, 0);
@@ -156,20 +131,20 @@ static void test_swapped(struct env *e, u64 va, bool large)
 		assert_false(env_entry(e, va + PG(i)) & SWP_EXCLUSIVE);
 		assert_int_equal(swap_count(e->q, swp_slot(env_entry(e, va + PG(i)))), 2);
 	}
-	copies = cow(e);
+	copies = env_copies(e);
 	env_expect(e, va, PAGES, 1, 0);
 	for (u64 i = 0; i < PAGES; i++)
 		assert_false(pte_write(env_entry(e, va + PG(i))));
 	env_check(e);
 	/* The child still names the slots, whose copies it keeps: nothing is copied. */
 	env_write(e, va, PAGES / 2, 2);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	env_expect(&c, va, PAGES, 1, 0);
 	env_check(e);
 	exit_env(&c);
 	lru_drain_all(e->q);
 	env_write(e, va + PG(PAGES / 2), PAGES / 2, 3);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	env_expect(e, va, PAGES / 2, 2, 0);
 }
 FOR_PLAIN(test_swapped)
@@ -185,7 +160,7 @@ static void test_swap_shared(struct env *e, u64 va, bool large)
 	g = fork_env(&c);
 	env_pageout(e, va, PAGES);
 	env_check(e);
-	assert_int_equal(usage(e), 0);
+	assert_int_equal(env_usage(e), 0);
 	assert_true(pte_is_swap(env_entry(&g, va)));
 	assert_int_equal(swap_count(e->q, swp_slot(env_entry(e, va))), 3);
 	env_expect(&g, va, PAGES, 1, 0);
@@ -229,7 +204,7 @@ static void test_partial(struct env *e, u64 va, bool large)
 	env_pageout(e, va, PAGES);
 	env_pageout(&c, va, PAGES);
 	env_check(e);
-	assert_int_equal(usage(e), 0);
+	assert_int_equal(env_usage(e), 0);
 	assert_int_equal(stat_read(e->q, STAT_SWAP_OUT_PAGES), out + kept);
 	assert_int_equal(swap_used_slots(e->q), kept);
 	for (u64 i = 0; i < PAGES; i++) {
@@ -253,22 +228,22 @@ static void test_pinned(struct env *e, u64 va, bool large)
 
 	env_write(e, va, PAGES, 1);
 	assert_int_equal(pin_pages(e->q, &e->s->fs, r, ACCESS_WRITE, pages), 2);
-	before = usage(e);
+	before = env_usage(e);
 	c = fork_env(e);
 	env_check(e);
 	for (u32 i = 0; i < 2; i++) {
-		assert_ptr_equal(page_at(e, r.start + PG(i)), pages[i]);
+		assert_ptr_equal(env_page_at(e, r.start + PG(i)), pages[i]);
 		assert_true(page_exclusive(pages[i]));
 		assert_true(pte_write(env_entry(e, r.start + PG(i))));
-		assert_ptr_not_equal(page_at(&c, r.start + PG(i)), pages[i]);
-		assert_true(page_exclusive(page_at(&c, r.start + PG(i))));
+		assert_ptr_not_equal(env_page_at(&c, r.start + PG(i)), pages[i]);
+		assert_true(page_exclusive(env_page_at(&c, r.start + PG(i))));
 	}
 	if (!large)
-		assert_int_equal(usage(e), before + 2);
+		assert_int_equal(env_usage(e), before + 2);
 	env_expect(&c, va, PAGES, 1, 0);
 	/* What the parent writes goes to the page that is pinned. */
 	assert_int_equal(env_store(e, r.start, word), 0);
-	assert_ptr_equal(page_at(e, r.start), pages[0]);
+	assert_ptr_equal(env_page_at(e, r.start), pages[0]);
 	assert_int_equal(*(u64 *)e->m->ops->frame_window(e->m, folio_pfn(e->q, pages[0])), word);
 	unpin_pages(e->q, pages, 2);
 	env_expect(&c, va, PAGES, 1, 0);
@@ -287,19 +262,19 @@ static void test_unshare(struct env *e, u64 va, bool large)
 	env_write(e, va, PAGES, 1);
 	lru_drain_all(e->q);
 	c = fork_env(e);
-	copies = cow(e);
+	copies = env_copies(e);
 	assert_int_equal(pin_pages(c.q, &c.s->fs, r, ACCESS_READ, &mine), 1);
-	assert_int_equal(cow(e), copies + 1);
+	assert_int_equal(env_copies(e), copies + 1);
 	assert_true(page_exclusive(mine));
 	assert_false(pte_write(env_entry(&c, va)));
-	assert_ptr_not_equal(page_at(e, va), mine);
+	assert_ptr_not_equal(env_page_at(e, va), mine);
 	env_check(e);
 	/* Only the parent is left with it now. */
 	lru_drain_all(e->q);
 	assert_int_equal(pin_pages(e->q, &e->s->fs, r, ACCESS_READ, &theirs), 1);
-	assert_int_equal(cow(e), copies + (large && !env_keeps(e, large) ? 2 : 1));
+	assert_int_equal(env_copies(e), copies + (large && !env_keeps(e, large) ? 2 : 1));
 	assert_int_equal(env_store(&c, va, 9), 0);
-	assert_ptr_equal(page_at(&c, va), mine);
+	assert_ptr_equal(env_page_at(&c, va), mine);
 	env_expect(e, va, PAGES, 1, 0);
 	unpin_pages(e->q, &mine, 1);
 	unpin_pages(e->q, &theirs, 1);
@@ -320,12 +295,12 @@ static void test_pin_fast(struct env *e, u64 va, bool large)
 	env_write(e, va, PAGES, 1);
 	assert_int_equal(pin_fast(e->q, &e->s->fs, r, ACCESS_WRITE, pages), PAGES);
 	for (u64 i = 0; i < PAGES; i++)
-		assert_ptr_equal(pages[i], page_at(e, va + PG(i)));
+		assert_ptr_equal(pages[i], env_page_at(e, va + PG(i)));
 	env_check(e);
 	/* Reclaim leaves them. */
 	env_pageout(e, va, PAGES);
 	for (u64 i = 0; i < PAGES; i++)
-		assert_ptr_equal(pages[i], page_at(e, va + PG(i)));
+		assert_ptr_equal(pages[i], env_page_at(e, va + PG(i)));
 	unpin_pages(e->q, pages, PAGES);
 	/* Half of it swapped out: brought in on the way. */
 	env_pageout(e, va, PAGES / 2);
@@ -333,9 +308,9 @@ static void test_pin_fast(struct env *e, u64 va, bool large)
 	env_check(e);
 	unpin_pages(e->q, pages, PAGES);
 	c = fork_env(e);
-	copies = cow(e);
+	copies = env_copies(e);
 	assert_int_equal(pin_fast(c.q, &c.s->fs, one, ACCESS_READ, pages), 1);
-	assert_int_equal(cow(e), copies + 1);
+	assert_int_equal(env_copies(e), copies + 1);
 	assert_true(page_exclusive(pages[0]));
 	/* Exclusive now, but perhaps not for long. */
 	a32_fetch_add(&c.s->fs.fork_seq, 1);
@@ -348,7 +323,7 @@ static void test_pin_fast(struct env *e, u64 va, bool large)
 				  ACCESS_READ, pages),
 			 -EFAULT);
 	/* The zero page has no folio to be pinned. */
-	zero = map_single(e, 1);
+	zero = env_map_single(e, 1);
 	env_expect_zero(e, zero, 1);
 	assert_int_equal(pin_fast(e->q, &e->s->fs, (struct range){ zero, zero + PAGE_SIZE },
 				  ACCESS_READ, &again),
@@ -363,8 +338,8 @@ FOR_PLAIN(test_pin_fast)
 
 static void test_areas(struct env *e, u64 va, bool large)
 {
-	u64 gone = map_single(e, 4), wiped = map_single(e, 4), kept = map_single(e, 4);
-	u64 zero = map_single(e, 4), got;
+	u64 gone = env_map_single(e, 4), wiped = env_map_single(e, 4), kept = env_map_single(e, 4);
+	u64 zero = env_map_single(e, 4), got;
 	struct env c;
 
 	(void)large;

@@ -20,46 +20,20 @@ static void drop(struct env *e, u64 at, u64 pages)
 	assert_int_equal(space_unmap(e->q, e->s, at, PG(pages)), 0);
 }
 
-static u64 cow(struct env *e)
-{
-	return stat_read(e->q, STAT_FAULT_COW);
-}
-
-static u64 usage(struct env *e)
-{
-	return cgroup_usage(e->q, CGROUP_ROOT);
-}
-
-static struct folio *page_at(struct env *e, u64 va)
-{
-	u64 v = env_entry(e, va);
-
-	assert_true(pte_present(v));
-	return phys_record(e->q, entry_pfn(v));
-}
-
-/* Single pages: a test of order-0 folios. */
-static u64 map_single(struct env *e, u64 pages)
-{
-	u64 va = env_map(e, pages, RW, 0);
-
-	assert_int_equal(space_advise(e->q, e->s, va, PG(pages), ADVISE_RANDOM), 0);
-	return va;
-}
-
-#define FOR_PLAIN(fn)                                                                           \
-	static void fn##_all(void **st)                                                         \
-	{                                                                                       \
-		(void)st;                                                                       \
-		for (u32 k = 0; k < 16; k += 2)                                                 \
-			for (u32 large = 0; large < 2; large++) {                               \
-				struct env e;                                                   \
-				u64 va;                                                         \
-				env_open(&e, k, 0, NULL);                                       \
-				va = large ? env_map(&e, PAGES, RW, 0) : map_single(&e, PAGES); \
-				fn(&e, va, large);                                              \
-				env_close(&e);                                                  \
-			}                                                                       \
+#define FOR_PLAIN(fn)                                                    \
+	static void fn##_all(void **st)                                  \
+	{                                                                \
+		(void)st;                                                \
+		for (u32 k = 0; k < 16; k += 2)                          \
+			for (u32 large = 0; large < 2; large++) {        \
+				struct env e;                            \
+				u64 va;                                  \
+				env_open(&e, k, 0, NULL);                \
+				va = large ? env_map(&e, PAGES, RW, 0) : \
+					     env_map_single(&e, PAGES);  \
+				fn(&e, va, large);                       \
+				env_close(&e);                           \
+			}                                                \
 	}
 
 static void test_share(struct env *e, u64 va, bool large)
@@ -69,26 +43,26 @@ static void test_share(struct env *e, u64 va, bool large)
 	(void)large;
 	env_write(e, va, PAGES, 1);
 	lru_drain_all(e->q);
-	before = usage(e);
+	before = env_usage(e);
 	at = snap(e, va, PAGES, 0);
 	env_check(e);
 	/* Not a page more, and the same frames. */
-	assert_int_equal(usage(e), before);
+	assert_int_equal(env_usage(e), before);
 	assert_int_equal(space_resident_pages(e->s), 2 * PAGES);
 	assert_int_equal(space_mapped_pages(e->s), 2 * PAGES);
 	for (u64 i = 0; i < PAGES; i++) {
-		assert_ptr_equal(page_at(e, va + PG(i)), page_at(e, at + PG(i)));
-		assert_false(page_exclusive(page_at(e, va + PG(i))));
+		assert_ptr_equal(env_page_at(e, va + PG(i)), env_page_at(e, at + PG(i)));
+		assert_false(page_exclusive(env_page_at(e, va + PG(i))));
 	}
-	copies = cow(e);
+	copies = env_copies(e);
 	env_expect(e, at, PAGES, 1, 0);
 	env_expect(e, va, PAGES, 1, 0);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	assert_int_equal(env_store(e, at, 1), -EACCES);
 	/* A page is copied when it is first written, and not again. */
 	env_write(e, va, HALF, 2);
 	env_write(e, va, HALF, 3);
-	assert_int_equal(cow(e), copies + HALF);
+	assert_int_equal(env_copies(e), copies + HALF);
 	env_expect(e, at, PAGES, 1, 0);
 	env_expect(e, va, HALF, 3, 0);
 	env_check(e);
@@ -96,9 +70,9 @@ static void test_share(struct env *e, u64 va, bool large)
 	env_check(e);
 	lru_drain_all(e->q);
 	/* The snapshot is gone: what it had shared is the source's alone again. */
-	copies = cow(e);
+	copies = env_copies(e);
 	env_write(e, va + PG(HALF), PAGES - HALF, 4);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 	env_expect(e, va, HALF, 3, 0);
 }
 FOR_PLAIN(test_share)
@@ -114,21 +88,21 @@ static void test_reverse(struct env *e, u64 va, bool large)
 	env_write(e, va, PAGES, 1);
 	lru_drain_all(e->q);
 	for (u64 i = 0; i < PAGES; i++)
-		was[i] = page_at(e, va + PG(i));
+		was[i] = env_page_at(e, va + PG(i));
 	at = snap(e, va, PAGES, SNAPSHOT_F_WRITE);
 	third = snap(e, va, PAGES, 0);
-	copies = cow(e);
+	copies = env_copies(e);
 	reversed = stat_read(e->q, STAT_FAULT_REVERSE);
 	env_write(e, va, HALF, 2);
 	env_check(e);
-	assert_int_equal(cow(e), copies + HALF);
+	assert_int_equal(env_copies(e), copies + HALF);
 	assert_int_equal(stat_read(e->q, STAT_FAULT_REVERSE) - reversed, placed ? HALF : 0);
 	for (u64 i = 0; i < HALF; i++) {
-		mine[i] = page_at(e, va + PG(i));
+		mine[i] = env_page_at(e, va + PG(i));
 		assert_int_equal(mine[i] == was[i], placed);
 		assert_true(page_exclusive(mine[i]));
-		assert_ptr_equal(page_at(e, at + PG(i)), page_at(e, third + PG(i)));
-		assert_ptr_not_equal(page_at(e, at + PG(i)), mine[i]);
+		assert_ptr_equal(env_page_at(e, at + PG(i)), env_page_at(e, third + PG(i)));
+		assert_ptr_not_equal(env_page_at(e, at + PG(i)), mine[i]);
 	}
 	env_expect(e, at, PAGES, 1, 0);
 	env_expect(e, third, PAGES, 1, 0);
@@ -258,7 +232,7 @@ static void test_reclaim(struct env *e, u64 va, bool large)
 	at = snap(e, va, PAGES, SNAPSHOT_F_WRITE);
 	env_pageout(e, va, PAGES);
 	env_check(e);
-	assert_int_equal(usage(e), 0);
+	assert_int_equal(env_usage(e), 0);
 	for (u64 i = 0; i < PAGES; i++) {
 		assert_true(pte_is_swap(env_entry(e, va + PG(i))));
 		assert_int_equal(env_entry(e, va + PG(i)), env_entry(e, at + PG(i)));
@@ -284,20 +258,20 @@ static void test_pinned(struct env *e, u64 va, bool large)
 	at = snap(e, va, PAGES, 0);
 	env_check(e);
 	for (u32 i = 0; i < 2; i++) {
-		assert_ptr_equal(page_at(e, r.start + PG(i)), pages[i]);
+		assert_ptr_equal(env_page_at(e, r.start + PG(i)), pages[i]);
 		assert_true(page_exclusive(pages[i]));
-		assert_ptr_not_equal(page_at(e, at + PG(3 + i)), pages[i]);
+		assert_ptr_not_equal(env_page_at(e, at + PG(3 + i)), pages[i]);
 		assert_false(pte_write(env_entry(e, at + PG(3 + i))));
 	}
 	assert_int_equal(env_store(e, r.start, 77), 0);
-	assert_ptr_equal(page_at(e, r.start), pages[0]);
+	assert_ptr_equal(env_page_at(e, r.start), pages[0]);
 	env_expect(e, at, PAGES, 1, 0);
 	unpin_pages(e->q, pages, 2);
 	/* A pin of the snapshot's page has it copied, so that loads there see what the pin shows.
 	 */
 	r = (struct range){ at, at + PAGE_SIZE };
 	assert_int_equal(pin_fast(e->q, &e->s->fs, r, ACCESS_READ, pages), 1);
-	assert_ptr_not_equal(page_at(e, va), pages[0]);
+	assert_ptr_not_equal(env_page_at(e, va), pages[0]);
 	env_check(e);
 	unpin_pages(e->q, pages, 1);
 	drop(e, at, PAGES);
@@ -307,7 +281,7 @@ FOR_PLAIN(test_pinned)
 /* Several areas with different rights, untouched pages, the zero page, mlock; part of an area. */
 static void test_areas(struct env *e, u64 va, bool large)
 {
-	u64 at, part, zero = map_single(e, 4);
+	u64 at, part, zero = env_map_single(e, 4);
 
 	(void)large;
 	env_write(e, va, PAGES, 1);
@@ -422,9 +396,9 @@ static void test_line(struct env *e, u64 va, bool large)
 	env_expect(e, at + PG(39), PAGES - 39, 1, 39);
 	/* Written once after the last one: written in place from then on. */
 	env_write(e, va + PG(39), 1, 7);
-	copies = cow(e);
+	copies = env_copies(e);
 	env_write(e, va + PG(39), 1, 8);
-	assert_int_equal(cow(e), copies);
+	assert_int_equal(env_copies(e), copies);
 }
 FOR_PLAIN(test_line)
 
