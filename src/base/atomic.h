@@ -1,7 +1,7 @@
 /*
  * atomic.h - every shared word of the core is one of these types and is touched only through here.
  *
- * a32_t, a64_t, aptr_t wrap one word. Names follow the kernel's: a plain read or set is relaxed
+ * a8_t, a32_t, a64_t, aptr_t wrap one word. Names follow the kernel's: a plain read or set is relaxed
  * (single-copy atomic, never torn, never repeated by the compiler); _acquire and _release order as
  * in C11; operations that modify and return a value are sequentially consistent; operations that
  * modify and return nothing are relaxed. In an explored build each call is a scheduling point
@@ -15,6 +15,9 @@
 #include "base/types.h"
 #include "base_backend.h"
 
+typedef struct {
+	u8 raw;
+} a8_t;
 typedef struct {
 	u32 raw;
 } a32_t;
@@ -118,6 +121,7 @@ typedef struct {
 		return true;                                                                   \
 	}
 
+DEFINE_ATOMIC_OPS(a8, u8, a8_t)
 DEFINE_ATOMIC_OPS(a32, u32, a32_t)
 DEFINE_ATOMIC_OPS(a64, u64, a64_t)
 DEFINE_ATOMIC_OPS(aptr, void *, aptr_t)

@@ -97,7 +97,8 @@ static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio *
 
 		if (!IS_ALIGNED(pfn, BIT(order)))
 			return -EEXIST;
-		err = phys_alloc_at(c->q, c->fs->node, pfn, order, out);
+		/* Places are memory of node 0. */
+		err = phys_alloc_at(c->q, 0, pfn, order, out);
 		if (err == -EBUSY && (order || frame_in_use(c->q, pfn)))
 			err = -EEXIST;
 		return err;
@@ -112,7 +113,7 @@ static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	struct machine *m = fc_machine(c);
-	unsigned node = m->plain_base ? PLAIN_NODE : c->fs->node;
+	unsigned node = c->fs->node;
 	int err;
 
 	if (c->home)

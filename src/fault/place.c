@@ -52,7 +52,7 @@ struct folio *fault_to_place(struct fc *c, struct folio *f, u64 index)
 	    folio_test(f, PG_SWAPCACHE))
 		return f;
 	folio_wait_writeback(f);
-	if (phys_alloc_at(c->q, c->v->object->node, preferred(c, index), 0, &new))
+	if (phys_alloc_at(c->q, 0, preferred(c, index), 0, &new))
 		return f;
 	/* Nobody else can know it: a stale number's look lasts a moment. */
 	while (!folio_trylock(new))

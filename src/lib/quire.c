@@ -47,12 +47,8 @@ int quire_open(const struct quire_options *opt, quire_t **out, char *msg, size_t
 	if (opt->ram_bytes && !cc.ram_limit_pages)
 		cc.ram_limit_pages = 1;
 	cc.phys = (struct phys_config){ .nr_nodes = 1, .node = { { 0, 0, ~0ull } } };
-	if (m->plain_base) {
-		cc.phys.nr_nodes = PLAIN_NODE + 1;
-		cc.phys.node[PLAIN_NODE].base_pfn = m->plain_overflow.pfn;
-		cc.phys.node[PLAIN_NODE].span = m->plain_overflow.nr;
-		cc.phys.node[PLAIN_NODE].capacity = ~0ull;
-	}
+	cc.phys.node[0].base_pfn = m->node_span[0].pfn;
+	cc.phys.node[0].span = m->node_span[0].nr;
 	cc.background = opt->background;
 	cc.msg = msg;
 	cc.msg_size = msg_size;

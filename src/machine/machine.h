@@ -21,9 +21,10 @@
  *
  * Plain frames beside home frames (CAP_PLAIN, with CAP_HOME): areas with PROT_BITS_PLAIN map frames
  * from plain_base on, at any address and at several at once.
- *  - The frame that belongs to an address of such an area is plain_base + (va >> 12); frames of
- *    plain_overflow belong to none. Both kinds exist without being asked for; one that was never
- *    filled, or was released, reads as zero (fill_zero costs no copy).
+ *  - The frame that belongs to an address of such an area is plain_base + (va >> 12), and is memory
+ *    of node 0; frames of node_span[i] belong to none, and are memory of node i. All exist without
+ *    being asked for; one that was never filled, or was released, reads as zero (fill_zero costs no
+ *    copy).
  *  - The core reads and writes their bytes through frame_window at any time, without brackets.
  *    What is written to a buffer of fill_begin is in the frames when entries_changed has got it as
  *    `fill`, which is cheapest, or when fill_end returned 0.
@@ -34,6 +35,14 @@
  *  - An entry changes from one frame to another only by clear, flush (NO_ACCESS), set.
  *  - CAP_PLACED: runs of pages whose frames are not as consecutive as area_map said cost host
  *    mappings, of which there is a limit: entries_changed says -ENOSPC, and nothing is installed.
+ *
+ * Nodes (nr_nodes > 1): kinds of memory that differ in what an access costs. A plain frame's number
+ * says which one it is of. A home frame's is the one that frames_to_node named last; at first, that
+ * of prefer_node.
+ *  - CAP_PARK: a home frame can be parked: its bytes are kept where no access reaches them, until
+ *    entries_changed makes it accessible, a fill replaces them, or a release or a NO_ACCESS flush
+ *    discards them. frame_window shows them as always. The core sees to it that nobody else changes
+ *    the entries of what it parks, and that none of them is PRESENT.
  *
  * The two strengths of a flush (what is true when tlb_flush returns):
  *  - FLUSH_NO_STORE: no store gets through an old translation any more. Loads may still see the old
@@ -65,6 +74,7 @@ enum machine_caps {
 	CAP_AREA_PROTECT = BIT(6), /* area_protect itself enforces protection (and flushes) */
 	CAP_PLAIN = BIT(7),        /* with CAP_HOME: areas with plain frames too; see below */
 	CAP_PLACED = BIT(8),       /* plain frames away from their address's own place cost more */
+	CAP_PARK = BIT(9),         /* with CAP_HOME: home frames can be parked; see below */
 };
 /* Without CAP_HW_AD the machine traps the first store to a page whose entry lacks DIRTY or WRITE:
  * the core never sets WRITE without DIRTY then. */
@@ -137,6 +147,17 @@ struct machine_ops {
 	/* Copy the bytes of nr (<= 512) frames to others, all plain, which the core owns. NULL:
 	 * there is no better way than through the window. */
 	int (*frames_copy)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
+
+	/* CAP_PARK; NULL elsewhere. Home frames [pfn, pfn + nr), all populated, nr <= 512: parked
+	 * when it returns 0. -ENOMEM: some are, and none has lost its bytes. LOCKING: the entry
+	 * locks of their pages, or the frames are the caller's alone. */
+	int (*frames_park)(struct machine *m, u64 pfn, u32 nr);
+	/* The same, and their bytes are in memory of node `to` now, not of `from`. -ENOMEM: they
+	 * are where they were, though perhaps parked. */
+	int (*frames_to_node)(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to);
+	/* New home frames that the calling thread has made accessible are memory of this node until
+	 * it says another one. NULL: no difference. */
+	void (*prefer_node)(struct machine *m, unsigned node);
 
 	/* ---- translations ---- */
 	/* nr consecutive leaf entries (level 0: 4 KiB, 1: 2 MiB each) at va now hold
@@ -226,13 +247,16 @@ enum machine_file_flag {
 	FILE_READONLY = BIT(2),
 };
 
+#define MACHINE_NODES 8
+
 struct machine {
 	const struct machine_ops *ops; /* (C) */
 	u32 caps;                      /* (C) */
 	machine_trap_fn trap;          /* (C) set by the core before the first space_create */
 	struct inject *inject;         /* (C) may be NULL */
 	u64 plain_base; /* (C) frame numbers from here on are plain; 0: no such rule */
-	struct frame_span plain_overflow; /* (C) plain frames that belong to no address */
+	u32 nr_nodes;   /* (C) 0 means 1 */
+	struct frame_span node_span[MACHINE_NODES]; /* (C) plain frames that belong to no address */
 };
 
 /* Release of one span. */

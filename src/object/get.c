@@ -64,15 +64,14 @@ static int charge(struct object *o, bool force)
 
 static struct folio *frame_for(struct object *o, u64 index, bool force)
 {
-	unsigned node = o->q->machine->plain_base ? PLAIN_NODE : o->node;
 	u64 frames = a64_read(&o->frames);
 	struct folio *f = NULL;
 
 	/* Its own frame may be in use still, by a pin on what was truncated: then any will do. */
-	if (frames && !phys_alloc_at(o->q, o->node, frames + index, 0, &f))
+	if (frames && !phys_alloc_at(o->q, 0, frames + index, 0, &f))
 		return f;
 	for (u32 tries = 0; tries < (force ? MAKE_ROOM_TRIES : 1); tries++) {
-		f = phys_alloc(o->q, node, 0);
+		f = phys_alloc(o->q, o->node, 0);
 		if (f)
 			return f;
 		if (!make_room(o, CGROUP_ROOT, LRU_CLUSTER))

@@ -10,7 +10,7 @@ static inline void record_init(struct folio *f, u64 flags, unsigned node, unsign
 	f->swap = 0;
 	f->charge = 0;
 	f->order = (u8)order;
-	f->node = (u8)node;
+	a8_init(&f->node, (u8)node);
 	a32_init(&f->mapcount, 0);
 	a32_init(&f->entire_mapcount, 0);
 	a64_init(&f->flags, flags);
@@ -84,7 +84,7 @@ static int block_for_alloc(struct quire *q, unsigned node, u64 pfn, struct block
 			return -ENOMEM;
 	}
 	*out = b;
-	return b->node == node ? 0 : -EINVAL;
+	return b->node == node || frame_is_home(q->machine, pfn) ? 0 : -EINVAL;
 }
 
 int phys_alloc_at(struct quire *q, unsigned node, u64 pfn, unsigned order, struct folio **out)

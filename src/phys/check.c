@@ -38,7 +38,8 @@ static u32 check_folio(struct check *c, struct block *b, u32 i)
 	CHECK(c, flags_order(flags) == f->order);
 	CHECK(c, !(flags & PGF(TAIL)));
 	CHECK(c, !(flags & PGF(HEAD)) == !f->order);
-	CHECK(c, f->node == b->node);
+	CHECK(c, folio_node(f) == b->node || frame_is_home(c->q->machine, b->pfn));
+	CHECK(c, folio_node(f) < c->q->phys->nr_nodes);
 	if (f->order > MAX_FOLIO_ORDER || i % nr || i + nr > BLOCK_FRAMES) {
 		CHECK(c, !"a folio is naturally aligned in its block");
 		return 1;
@@ -51,9 +52,9 @@ static u32 check_folio(struct check *c, struct block *b, u32 i)
 		CHECK(c, folio_head(page) == f);
 		CHECK(c, !t || !a32_read(&page->ref));
 	}
-	c->live[b->node] += nr;
+	c->live[folio_node(f) % MAX_NODES] += nr;
 	if (flags & PGF(LRU))
-		c->listed[b->node][flags_list(flags) % NR_LRU_LISTS] += nr;
+		c->listed[folio_node(f) % MAX_NODES][flags_list(flags) % NR_LRU_LISTS] += nr;
 	if (f->charge) {
 		g = cgroup_get(c->q, f->charge);
 		CHECK(c, g && g->live);
@@ -129,7 +130,7 @@ static void check_lru(struct check *c, unsigned i)
 			CHECK(c, flags & PGF(LRU));
 			CHECK(c, flags_list(flags) == l);
 			CHECK(c, a32_read(&f->ref));
-			CHECK(c, f->node == i);
+			CHECK(c, folio_node(f) == i);
 			CHECK(c, at->next->prev == at);
 			pages += folio_nr(f);
 		}

@@ -82,7 +82,8 @@ struct folio {
 	a32_t entire_mapcount; /* (A) PMD-level mappings */
 	u16 charge;            /* (C) control group number, 0 = none */
 	u8 order;              /* (C) */
-	u8 node;               /* (C) */
+	a8_t node;             /* (A) whose memory it is; of home frames changed by who has it
+				* locked and isolated */
 };
 _Static_assert(sizeof(struct folio) == 64, "one cache line a frame");
 
@@ -110,6 +111,12 @@ static inline bool folio_test_set(struct folio *f, enum folio_flag b)
 static inline bool folio_test_clear(struct folio *f, enum folio_flag b)
 {
 	return a64_fetch_and(&f->flags, ~BIT(b)) & BIT(b);
+}
+
+/* Without the folio lock or isolation: a home frame's may change at any time. */
+static inline unsigned folio_node(const struct folio *f)
+{
+	return a8_read(&f->node);
 }
 
 static inline u32 folio_nr(const struct folio *f)

@@ -143,7 +143,7 @@ struct group {
 	struct block *b;
 	struct folio **f;
 	u32 n;
-	u32 pages;
+	u32 pages[MAX_NODES];
 	bool buddy;
 	u64 own[BLOCK_WORDS];
 	u64 claim[BLOCK_WORDS];
@@ -159,8 +159,10 @@ static void group_release(struct group *g, struct release *r)
 
 	for (u32 w = 0; w < BLOCK_WORDS; w++)
 		g->own[w] = g->claim[w] = 0;
+	__builtin_memset(g->pages, 0, sizeof(g->pages));
 	for (u32 i = 0; i < g->n; i++) {
 		bits_set(g->own, (u32)(g->f[i] - b->rec), folio_nr(g->f[i]));
+		g->pages[folio_node(g->f[i])] += folio_nr(g->f[i]);
 		pages += folio_nr(g->f[i]);
 	}
 	/* Holes only where the frames' numbers are addresses: there neighbours are one mapping. */
@@ -170,7 +172,6 @@ static void group_release(struct group *g, struct release *r)
 	for (u32 w = 0; w < BLOCK_WORDS; w++)
 		span[w] = g->own[w] | g->claim[w];
 	release_bits(r, b, span);
-	g->pages = pages;
 	g->buddy = kind == BLOCK_BUDDY;
 }
 
@@ -235,7 +236,9 @@ static u32 free_groups(struct quire *q, struct folio **f, u32 n)
 			free_in_buddy(q, &group[i]);
 		else
 			free_in_bitmap(q, &group[i]);
-		node_give(q, group[i].b->node, group[i].pages);
+		for (u32 node = 0; node < q->phys->nr_nodes; node++)
+			if (group[i].pages[node])
+				node_give(q, node, group[i].pages[node]);
 	}
 	return done;
 }
@@ -321,7 +324,7 @@ static void split_page(struct folio *head, u64 head_flags, u32 i)
 	page->swap = head_flags & PGF(SWAPCACHE) ? head->swap + i : 0;
 	page->charge = head->charge;
 	page->order = 0;
-	page->node = head->node;
+	a8_init(&page->node, (u8)folio_node(head));
 	a32_init(&page->entire_mapcount, 0);
 	list_init(&page->lru);
 	a64_set(&page->flags, (head_flags & ~PG_NOT_INHERITED) | own);
@@ -329,7 +332,7 @@ static void split_page(struct folio *head, u64 head_flags, u32 i)
 
 void phys_split_frozen(struct quire *q, struct folio *f, const u32 *refs)
 {
-	struct lru *lru = &q->phys->node[f->node].lru;
+	struct lru *lru = &q->phys->node[folio_node(f)].lru;
 	u32 nr = folio_nr(f), nr_dead = 0;
 	struct list dead;
 	u64 flags;

@@ -17,7 +17,7 @@ void phys_lru_init(struct lru *lru)
 
 static inline struct lru *folio_lru(struct quire *q, const struct folio *f)
 {
-	return &q->phys->node[f->node].lru;
+	return &q->phys->node[folio_node(f)].lru;
 }
 
 /* One lock for a run of folios of one node. `held` may be NULL. */
@@ -185,10 +185,12 @@ static bool lru_win(struct quire *q, struct folio *f)
 
 bool lru_isolate(struct quire *q, struct folio *f)
 {
-	struct lru *lru = folio_lru(q, f);
+	struct lru *lru;
 
 	if (!folio_test(f, PG_LRU) || !lru_win(q, f))
 		return false;
+	/* Only now: from one isolation to the next a folio may have changed its node. */
+	lru = folio_lru(q, f);
 	folio_get(f);
 	spin_lock(&lru->lock);
 	lru_unlink(lru, f);
@@ -225,9 +227,13 @@ static bool cluster_take(struct quire *q, struct lru *lru, struct folio *f, enum
 {
 	u64 flags = a64_read(&f->flags);
 
-	/* The bits can only say "on this list" of a folio of this lock's node: one block, one node.
-	 * A reference first: a dying folio is its freer's to unlink. */
-	if (!(flags & PGF(LRU)) || flags_list(flags) != list || !folio_try_get(f))
+	/*
+	 * Home frames of one block may be of several nodes. Who reads PG_LRU first and then this
+	 * lock's node knows that it is on a list of this lock's: it was linked with that node, and
+	 * to leave it takes our lock. A reference first: a dying folio is its freer's to unlink.
+	 */
+	if (!(flags & PGF(LRU)) || flags_list(flags) != list || folio_lru(q, f) != lru ||
+	    !folio_try_get(f))
 		return false;
 	if (!lru_win(q, f)) {
 		/* The reference is dropped under LOCK_LRU: it must not be the last one. Whoever won
@@ -371,7 +377,9 @@ void lru_deactivate(struct quire *q, struct folio *f)
 	if (!folio_test(f, PG_LRU))
 		return;
 	spin_lock(&lru->lock);
-	if (folio_test(f, PG_LRU) && flags_list(a64_read(&f->flags)) != LRU_UNEVICTABLE)
+	/* In this order, as cluster_take. */
+	if (folio_test(f, PG_LRU) && folio_lru(q, f) == lru &&
+	    flags_list(a64_read(&f->flags)) != LRU_UNEVICTABLE)
 		lru_move(lru, f, LRU_INACTIVE, true);
 	spin_unlock(&lru->lock);
 }

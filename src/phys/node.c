@@ -342,6 +342,8 @@ static void phys_free_parts(struct quire *q)
 	q->phys = NULL;
 }
 
+_Static_assert(MAX_NODES == MACHINE_NODES, "a node of the machine is one of ours");
+
 int phys_create(struct quire *q, const struct phys_config *cfg)
 {
 	struct phys *p;

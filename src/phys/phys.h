@@ -46,9 +46,8 @@
 #include "base/quire.h"
 #include "phys/folio.h"
 
-#define MAX_NODES    8
+#define MAX_NODES    8 /* as machine.h's MACHINE_NODES */
 #define MAX_CGROUPS  1024
-#define PLAIN_NODE   1 /* machines with plain_base: the node of plain_overflow */
 #define CGROUP_DEPTH 16
 #define SPAN_GAP     63u
 #define LRU_BATCH    31u

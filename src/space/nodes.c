@@ -64,7 +64,7 @@ static void collect(struct quire *q, struct space *s, const u64 *va, u32 n, unsi
 
 		if (!f)
 			continue;
-		if (f->node != node && lru_isolate(q, f))
+		if (folio_node(f) != node && lru_isolate(q, f))
 			list_add_tail(&f->lru, out);
 		folio_put(q, f);
 	}
@@ -80,7 +80,7 @@ static void tell(struct quire *q, struct space *s, const u64 *va, u32 n, const s
 
 		if (!f)
 			continue;
-		status[i] = f->node == to->node ? (int)f->node : to->no_memory ? -ENOMEM : -EBUSY;
+		status[i] = folio_node(f) == to->node ? (int)to->node : to->no_memory ? -ENOMEM : -EBUSY;
 		folio_put(q, f);
 	}
 	space_read_unlock(&s->fs.vmas);

@@ -24,10 +24,9 @@ static void open_host(struct env *e, u32 max_mappings)
 		printf("skipped: no plain areas\n");
 		exit(77);
 	}
-	cc.phys = (struct phys_config){ .nr_nodes = PLAIN_NODE + 1, .node = { { 0, 0, ~0ull } } };
-	cc.phys.node[PLAIN_NODE].base_pfn = e->m->plain_overflow.pfn;
-	cc.phys.node[PLAIN_NODE].span = e->m->plain_overflow.nr;
-	cc.phys.node[PLAIN_NODE].capacity = ~0ull;
+	cc.phys = (struct phys_config){ .nr_nodes = 1, .node = { { 0, 0, ~0ull } } };
+	cc.phys.node[0].base_pfn = e->m->node_span[0].pfn;
+	cc.phys.node[0].span = e->m->node_span[0].nr;
 	assert_int_equal(core_create(&e->q, e->m, &cc), 0);
 	assert_int_equal(space_create(e->q, CGROUP_ROOT, 0, &e->s), 0);
 }

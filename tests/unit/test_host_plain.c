@@ -164,9 +164,9 @@ static void test_release_spans(void **state)
 	/* Moved: the source is released. */
 	*plain_bytes(plain_own(30)) = 5;
 	assert_int_equal(
-		fake.m->ops->frames_move(fake.m, fake.m->plain_overflow.pfn + 7, plain_own(30), 2),
+		fake.m->ops->frames_move(fake.m, fake.m->node_span[0].pfn + 7, plain_own(30), 2),
 		0);
-	assert_int_equal(*plain_bytes(fake.m->plain_overflow.pfn + 7), 5);
+	assert_int_equal(*plain_bytes(fake.m->node_span[0].pfn + 7), 5);
 	assert_int_equal(host_resident_pages(fake.m), 22);
 	/* Copied: both have them. */
 	*plain_bytes(plain_own(33)) = 8;
@@ -190,7 +190,7 @@ static void test_release_spans(void **state)
 
 static void test_displaced(void **state)
 {
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 
 	(void)state;
 	plain_handlers();
@@ -235,7 +235,7 @@ static void test_displaced(void **state)
 /* A run of the entries of one call whose frames do not follow each other. */
 static void test_scattered(void **state)
 {
-	u64 e[16], far = fake.m->plain_overflow.pfn;
+	u64 e[16], far = fake.m->node_span[0].pfn;
 
 	(void)state;
 	plain_handlers();
@@ -302,7 +302,7 @@ static void test_areas(void **state)
 static void test_exec(void **state)
 {
 	static const u8 code[] = { 0xb8, 42, 0, 0, 0, 0xc3 }; /* mov $42, %eax; ret */
-	u64 frame[2] = { plain_own(3), fake.m->plain_overflow.pfn };
+	u64 frame[2] = { plain_own(3), fake.m->node_span[0].pfn };
 	int (*fn)(void) = (int (*)(void))(uintptr_t)fake_va(3);
 
 	(void)state;
@@ -321,7 +321,7 @@ static void test_exec(void **state)
 static void test_limit_of_all(void **state)
 {
 	const struct machine_ops *ops = fake.m->ops;
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 	struct mspace *other;
 	struct range u;
 
@@ -345,7 +345,7 @@ static void test_limit_of_all(void **state)
 /* A page placed in an area that may only be read or not at all. */
 static void test_displaced_protected(void **state)
 {
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 	struct range r = { fake_va(0), fake_va(64) };
 
 	(void)state;
@@ -366,7 +366,7 @@ static void test_displaced_protected(void **state)
 
 static void test_limit(void **state)
 {
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 	u32 n;
 
 	(void)state;
@@ -419,7 +419,7 @@ static int setup_limit(void **state)
 static void test_many(void **state)
 {
 	const u32 n = FAKE_PAGES / 2;
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 
 	(void)state;
 	plain_handlers();
@@ -490,7 +490,7 @@ static int child_main(void)
 		a64_set(&fake.entry[i], 0);
 	fake_flush(0, 512, FLUSH_NO_ACCESS);
 	machine_release(fake.m, plain_own(0), 512);
-	machine_release(fake.m, fake.m->plain_overflow.pfn, 8);
+	machine_release(fake.m, fake.m->node_span[0].pfn, 8);
 	if (plain_set(5, 1, plain_own(5), true, NULL, true, false) != -ENOMEM)
 		return 101;
 	plain_unarea(0, 256);
@@ -558,7 +558,7 @@ static void assert_child(int (*fn)(void))
 
 static void test_fork(void **state)
 {
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 
 	(void)state;
 	plain_handlers();
@@ -633,7 +633,7 @@ static void test_inject_area(void **state)
 
 static void test_inject_entries(void **state)
 {
-	u64 e[12], far = fake.m->plain_overflow.pfn, nth;
+	u64 e[12], far = fake.m->node_span[0].pfn, nth;
 	struct range r = { fake_va(0), fake_va(512) };
 	int err = -ENOMEM;
 
@@ -686,7 +686,7 @@ static void test_inject_entries(void **state)
 /* A page whose placing got stuck traps, and the trap places it anew. */
 static void test_broken_traps(void **state)
 {
-	u64 far = fake.m->plain_overflow.pfn;
+	u64 far = fake.m->node_span[0].pfn;
 
 	(void)state;
 	plain_handlers();

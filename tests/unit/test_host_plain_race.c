@@ -62,7 +62,7 @@ static void await_store(u64 pfn)
  * moment it comes at. */
 static void test_placing_under_stores(void **state)
 {
-	u64 frame[2] = { plain_own(5), fake.m->plain_overflow.pfn + 3 };
+	u64 frame[2] = { plain_own(5), fake.m->node_span[0].pfn + 3 };
 	pthread_t t;
 
 	(void)state;
@@ -162,7 +162,7 @@ static void world_init(struct world *w, u64 seed, u64 first, u64 overflow)
 	for (u32 i = 0; i < FRAMES; i++)
 		w->pfn[i] = i < 24 ? plain_own(w->first[0] + i) :
 			    i < 36 ? plain_own(w->first[1] + i - 24) :
-				     fake.m->plain_overflow.pfn + overflow + i;
+				     fake.m->node_span[0].pfn + overflow + i;
 	for (u32 a = 0; a < 2; a++) {
 		for (u32 p = 0; p < PAGES; p++)
 			w->frame[a][p] = -1;

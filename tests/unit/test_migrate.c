@@ -124,7 +124,7 @@ static u64 move(struct mover *m, u64 va, u64 n, struct migrate_counts *c)
 
 static unsigned node_at(struct env *e, u64 va)
 {
-	return folio_head(page_at(e, va))->node;
+	return folio_node(folio_head(page_at(e, va)));
 }
 
 static u64 map_pages(struct env *e, u64 pages, bool large)
@@ -238,7 +238,7 @@ static void flags_go_along(void **st)
 		assert_true(flags & PGF(ACTIVE));
 		assert_int_equal(move(&m, va, 4, &c), 0);
 		f = page_at(&e, va);
-		assert_int_equal(f->node, 1);
+		assert_int_equal(folio_node(f), 1);
 		assert_int_equal(a64_read(&f->flags) & flags, flags);
 		assert_true(pte_young(env_entry(&e, va)));
 		assert_int_equal(swap_used_slots(e.q), slots);

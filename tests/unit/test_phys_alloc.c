@@ -639,9 +639,9 @@ static void checker_fires(void **state)
 	assert_true(folio_freeze(f, 1));
 	assert_int_not_equal(phys_check(&w->q), 0);
 	folio_unfreeze(f, 1);
-	f->node = 1;
+	a8_init(&f->node, 1);
 	assert_int_not_equal(phys_check(&w->q), 0);
-	f->node = 0;
+	a8_init(&f->node, 0);
 	folio_set(f, PG_LRU);
 	assert_int_not_equal(phys_check(&w->q), 0);
 	folio_clear(f, PG_LRU);

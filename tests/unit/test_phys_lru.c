@@ -256,7 +256,7 @@ static void nodes_have_their_own(void **state)
 	for (u32 i = 0; i < 2; i++) {
 		f[i] = phys_alloc(&w->q, i, 1);
 		assert_non_null(f[i]);
-		assert_int_equal(f[i]->node, i);
+		assert_int_equal(folio_node(f[i]), i);
 		lru_add(&w->q, f[i]);
 	}
 	assert_null(phys_alloc(&w->q, 1, 0));

@@ -69,6 +69,12 @@ struct host_config {
 	bool no_plain;        /* tests: no plain areas */
 	u64 overflow_bytes;   /* plain frames that belong to no address; 0: HOST_OVERFLOW_DEFAULT */
 	u32 max_mappings;     /* tests: bound on host mappings; 0: the system's, less a rest */
+	u32 nr_nodes;         /* at most MACHINE_NODES; 0 means 1: no difference, and no CAP_PARK */
+	struct host_node {
+		u64 bytes;    /* how much of it may be in use: plain frames get at least as many
+			       * numbers */
+		int physical; /* the host's NUMA node whose memory it is; -1: any */
+	} node[MACHINE_NODES];
 };
 
 /* cfg may be NULL. 0, or -errno with one line in msg: -ENOSYS, -EPERM: no userfaultfd; -ENOMEM. */

@@ -72,7 +72,7 @@ void plain_init(struct host *h, u64 offered, u64 overflow_bytes)
 	}
 	h->m.caps |= CAP_PLAIN | CAP_PLACED;
 	h->m.plain_base = PLAIN_BASE;
-	h->m.plain_overflow = (struct frame_span){ plain_frame(h->overflow.start),
+	h->m.node_span[0] = (struct frame_span){ plain_frame(h->overflow.start),
 						   (u32)(range_size(h->overflow) >> PAGE_SHIFT) };
 }
 
