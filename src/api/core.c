@@ -10,6 +10,7 @@
 #include "machine/machine.h"
 #include "object/object.h"
 #include "reclaim/reclaim.h"
+#include "reclaim/tier.h"
 #include "space/space.h"
 #include "swap/meta.h"
 
@@ -86,6 +87,10 @@ static const struct fault_ops fault_upcalls = {
 	.make_room = reclaim_make_room,
 	.wake_background = reclaim_wake,
 	.refault = reclaim_refault_is_hot,
+	.demote = tier_demote,
+	.touched = tier_touched,
+	.stamp = tier_stamp,
+	.parked = tier_parked,
 };
 
 static const struct object_upcalls object_upcalls = {

@@ -109,31 +109,65 @@ static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio *
 	return 0;
 }
 
-static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
+/* On this node, as long as it has room: 0, -EBUSY (look again), -ENOMEM. */
+static int frames_on(struct fc *c, u64 va, unsigned node, unsigned order, struct folio **out)
 {
-	const struct fault_ops *ops = c->q->fault->ops;
 	struct machine *m = fc_machine(c);
-	unsigned node = c->fs->node;
-	int err;
+	int err = -EEXIST;
 
 	if (c->home)
-		return phys_alloc_at(c->q, c->fs->node, va >> PAGE_SHIFT, order, out);
-	err = frames_own_place(c, va, order, out);
+		return phys_alloc_at(c->q, node, va >> PAGE_SHIFT, order, out);
+	/* Places are memory of node 0; reservations are made on the space's own. */
+	if (node == (m->plain_base ? 0 : c->fs->node))
+		err = frames_own_place(c, va, order, out);
 	if (!err || err == -EBUSY)
 		return err;
 	/* Away from its place a page costs host mappings: never more than one at a time. */
 	if (m->plain_base && order)
 		return -ENOMEM;
+	*out = phys_alloc(c->q, node, order);
+	return *out ? 0 : -ENOMEM;
+}
+
+/* The nodes that the policy allows, the preferred one first, each asked to make room by demotion
+ * before the next one is. */
+static int frames_by_policy(struct fc *c, u64 va, unsigned order, struct folio **out)
+{
+	const struct fault_ops *ops = c->q->fault->ops;
+	u32 allowed;
+	unsigned node = fault_node(c, va, &allowed);
+	int err = -ENOMEM;
+
+	if (phys_nr_nodes(c->q) == 1)
+		return frames_on(c, va, 0, order, out);
+	for (unsigned i = 0; i < phys_nr_nodes(c->q); i++) {
+		unsigned n = phys_fallback(c->q, node, i);
+
+		if (!(allowed & BIT(n)))
+			continue;
+		err = frames_on(c, va, n, order, out);
+		if (err == -ENOMEM && ops && !base_self()->reclaim_depth && phys_tiered(c->q) &&
+		    ops->demote(c->q, n, 1u << order))
+			err = frames_on(c, va, n, order, out);
+		if (err != -ENOMEM)
+			break;
+	}
+	return err;
+}
+
+static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
+{
+	const struct fault_ops *ops = c->q->fault->ops;
+	int err = -ENOMEM;
+
 	for (u32 tries = 0; tries < MAKE_ROOM_TRIES; tries++) {
-		*out = phys_alloc(c->q, node, order);
-		if (*out)
-			return 0;
-		if (order || !ops || base_self()->reclaim_depth)
-			return -ENOMEM;
+		err = frames_by_policy(c, va, order, out);
+		if (err != -ENOMEM || order || !ops || base_self()->reclaim_depth)
+			return err;
 		if (!ops->make_room(c->q, CGROUP_ROOT, LRU_CLUSTER))
 			base_yield();
 	}
-	return -ENOMEM;
+	return err;
 }
 
 int fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out)
@@ -169,8 +203,8 @@ int fault_alloc_run(struct fc *c, u64 va, u32 n, struct folio **out)
 		err = fault_alloc_at(c, va, 0, out);
 		return err ? err : 1;
 	}
-	if (c->home) {
-		got = phys_alloc_run_at(c->q, c->fs->node, va >> PAGE_SHIFT, n, out);
+	if (c->home && phys_nr_nodes(c->q) == 1) {
+		got = phys_alloc_run_at(c->q, 0, va >> PAGE_SHIFT, n, out);
 	} else {
 		err = 0;
 		for (got = 0; got < (int)n; got++) {

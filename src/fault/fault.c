@@ -206,6 +206,8 @@ static int fault_once(struct fc *c)
 			return fault_do_migration(c, e);
 		return swp_type(e) == SWP_STORE ? fault_do_swap(c, e) : -EFAULT;
 	}
+	if (pte_is_hint(e))
+		return fault_do_hint(c, e);
 	if (fc_write(c) && !pte_write(e))
 		return e & ENTRY_SHARED ? fault_do_shared_wp(c, e) : fault_do_wp(c, e);
 	/* Only a look, as all of this: reuse() decides. */

@@ -27,10 +27,12 @@ struct space;
 struct fault_space {
 	struct rmap_space rs;
 	struct vmas_of vmas;
-	unsigned cgroup; /* (C) who pays */
-	unsigned node;   /* (C) preferred node */
-	a32_t fork_seq;  /* odd while the space is forked: what pin_fast found may be shared (Linux
-			  * 57efa1fe); changed under the space write lock */
+	unsigned cgroup;       /* (C) who pays */
+	unsigned node;         /* (C) preferred node */
+	struct leases *leases; /* (C) NULL: the nodes are of one tier (hint.c) */
+	a64_t policy;   /* (A) placement of areas that have none of their own (vma.h: VM_POLICY) */
+	a32_t fork_seq; /* odd while the space is forked: what pin_fast found may be shared (Linux
+			 * 57efa1fe); changed under the space write lock */
 };
 
 /* How allocation reaches reclaim (higher rank): registered by reclaim. Make room for `pages` in
@@ -40,9 +42,23 @@ struct fault_ops {
 	void (*wake_background)(struct quire *q, unsigned cg); /* may be called often */
 	/* Refault: should the folio start on the active list? */
 	bool (*refault)(struct quire *q, u32 shadow);
+	/* Tiers: room for `pages` on the node, by moving what is cold to slower ones. Pages moved.
+	 */
+	u64 (*demote)(struct quire *q, unsigned node, u32 pages);
+	/* A page of this folio on a slow node, whose hint has this stamp, is used. True: it is on a
+	 * faster node now. Drops the caller's reference. LOCKING: an area or space lock at most. */
+	bool (*touched)(struct quire *q, struct folio *f, unsigned stamp);
+	/* Stamp of hints that are made now; so many have been. */
+	unsigned (*stamp)(struct quire *q);
+	void (*parked)(struct quire *q, u32 pages);
 };
 void fault_register_reclaim(struct quire *q, const struct fault_ops *ops);
 int must_check fault_create(struct quire *q);
+/* fault's part of a new space. */
+int must_check fault_space_init(struct quire *q, struct fault_space *fs);
+void fault_space_fini(struct quire *q, struct fault_space *fs);
+/* Every lease of slow memory ends: the next use of such pages is noticed (hint.c). */
+void fault_end_leases(struct quire *q, struct fault_space *fs);
 void fault_destroy(struct quire *q);
 
 int must_check handle_fault(struct quire *q, struct fault_space *fs, u64 va, u32 access);

@@ -95,6 +95,8 @@ bool fault_in_place(struct fc *c, struct folio *f, u64 index);
 struct folio *must_check fault_to_place(struct fc *c, struct folio *f, u64 index);
 /* A reference on what the entry maps now, or NULL when the entry has changed. */
 struct folio *fault_hold_mapped(struct fc *c, u64 entry);
+/* The entry is a hint. */
+int fault_do_hint(struct fc *c, u64 entry);
 /* The entry is one of a page that moves. */
 int fault_do_migration(struct fc *c, u64 entry);
 
@@ -111,6 +113,8 @@ struct folio *fault_hold_mapped(struct fc *c, u64 entry);
 /* Home frames: the frame for the address is not free. See anon.c. */
 int fault_home_busy(struct fc *c, u64 entry);
 
+/* The node that a new page at va is to be on, and all that it may be on (a bit each). */
+unsigned fault_node(struct fc *c, u64 va, u32 *allowed);
 /* A folio of the order at the aligned address va; see fault_alloc_page for the results. Only order
  * 0 is forced over the limit. */
 int must_check fault_alloc_at(struct fc *c, u64 va, unsigned order, struct folio **out);

@@ -148,8 +148,9 @@ struct machine_ops {
 	 * there is no better way than through the window. */
 	int (*frames_copy)(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
 
-	/* CAP_PARK; NULL elsewhere. Home frames [pfn, pfn + nr), all populated, nr <= 512: parked
-	 * when it returns 0. -ENOMEM: some are, and none has lost its bytes. LOCKING: the entry
+	/* CAP_PARK; NULL elsewhere. Home frames [pfn, pfn + nr), nr <= 512: those that hold bytes
+	 * are parked when it returns 0. -ENOMEM: some are, and none has lost its bytes. LOCKING:
+	 * the entry
 	 * locks of their pages, or the frames are the caller's alone. */
 	int (*frames_park)(struct machine *m, u64 pfn, u32 nr);
 	/* The same, and their bytes are in memory of node `to` now, not of `from`. -ENOMEM: they

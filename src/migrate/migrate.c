@@ -31,6 +31,8 @@ static void give_up(struct migration *g, struct folio *f, u64 *why)
 
 static void put_dst(struct migration *g, struct folio *dst)
 {
+	if (!dst)
+		return;
 	if (g->ops->free)
 		g->ops->free(g->q, dst, g->ctx);
 	else
@@ -48,11 +50,16 @@ static bool lock_src(struct migration *g, struct folio *f)
 	return true;
 }
 
+static bool is_home(struct migration *g, const struct folio *f)
+{
+	return frame_is_home(g->q->machine, folio_pfn(g->q, f));
+}
+
 /* Locked: may it be moved at all, now? 0; -EAGAIN; -EBUSY: never; -ENOENT: it is no page of anybody
  * any more. */
 static int judge(struct migration *g, struct folio *f)
 {
-	if (frame_is_home(g->q->machine, folio_pfn(g->q, f)))
+	if (is_home(g, f) && !(g->ops->home_node && machine_has(g->q->machine, CAP_PARK)))
 		return -EBUSY;
 	if (folio_test(f, PG_WRITEBACK)) {
 		if (!g->wait)
@@ -80,6 +87,25 @@ static bool split_src(struct migration *g, struct folio *f)
 	return true;
 }
 
+/* Where the folio is to go: 0, -ENOMEM, or -EBUSY: nowhere. */
+static int find_place(struct migration *g, struct move *m, struct folio *f)
+{
+	int node;
+
+	m->dst = NULL;
+	if (!is_home(g, f)) {
+		m->dst = g->ops->alloc ? g->ops->alloc(g->q, f, g->ctx) : NULL;
+		if (m->dst && !folio_trylock(m->dst))
+			BUG("a new folio is locked");
+		return m->dst ? 0 : -ENOMEM;
+	}
+	node = g->ops->home_node(g->q, f, g->ctx);
+	if (node < 0 || (unsigned)node == folio_node(f))
+		return -EBUSY;
+	m->node = (unsigned)node;
+	return phys_take_room(g->q, m->node, folio_nr(f)) ? 0 : -ENOMEM;
+}
+
 /* Step 1, of a folio that is on no list now: into the batch, or onto some list. */
 static void take(struct migration *g, struct folio *f)
 {
@@ -102,16 +128,14 @@ static void take(struct migration *g, struct folio *f)
 			list_add_tail(&f->lru, &g->again);
 		return;
 	}
-	m->dst = g->ops->alloc(g->q, f, g->ctx);
-	if (!m->dst) {
-		if (split_src(g, f))
+	err = find_place(g, m, f);
+	if (err) {
+		if (err == -ENOMEM && split_src(g, f))
 			return;
 		folio_unlock(f);
-		give_up(g, f, &g->counts->no_memory);
+		give_up(g, f, err == -ENOMEM ? &g->counts->no_memory : &g->counts->home);
 		return;
 	}
-	if (!folio_trylock(m->dst))
-		BUG("a new folio is locked");
 	m->src = f;
 	m->partial = folio_test(f, PG_PARTIAL);
 	m->av = rmap_hold(g->q, f);
@@ -138,16 +162,37 @@ static void unmap(struct migration *g, bool *done)
 		done[i] = g->move[i].mapped ? ok[k++] : !folio_mapped(g->move[i].src);
 }
 
+static int move_bytes(struct migration *g, struct move *m)
+{
+	return m->dst ? move_take_place(g->q, m, g->ops, g->ctx) : move_to_node(g->q, m);
+}
+
+static void moved(struct migration *g, struct move *m, struct folio *f)
+{
+	g->counts->moved += folio_nr(f);
+	stat_add(g->q, STAT_MIGRATED, folio_nr(f));
+	if (!m->dst) {
+		lru_putback(g->q, f);
+		return;
+	}
+	lru_add(g->q, f);
+	folio_put(g->q, f);
+	folio_put(g->q, m->src);
+}
+
 /* Steps 4 to 7. */
 static void finish(struct migration *g, struct move *m, bool unmapped)
 {
-	int err = unmapped ? move_take_place(g->q, m, g->ops, g->ctx) : -EAGAIN;
-	struct folio *f = err ? m->src : m->dst;
+	int err = unmapped ? move_bytes(g, m) : -EAGAIN;
+	struct folio *f = err || !m->dst ? m->src : m->dst;
 
-	move_map(g->q, m, !err);
+	move_map(g->q, m, g->ops, !err);
 	if (m->av)
 		rmap_release(g->q, m->av);
-	folio_unlock(m->dst);
+	if (m->dst)
+		folio_unlock(m->dst);
+	else if (err)
+		phys_give_room(g->q, m->node, folio_nr(f));
 	folio_unlock(m->src);
 	/* Its entries went while it moved: nobody else drops what only the cache keeps. */
 	rmap_drop_unused_copy(g->q, f);
@@ -156,11 +201,7 @@ static void finish(struct migration *g, struct move *m, bool unmapped)
 		list_add_tail(&m->src->lru, &g->again);
 		return;
 	}
-	g->counts->moved += folio_nr(m->dst);
-	stat_add(g->q, STAT_MIGRATED, folio_nr(m->dst));
-	lru_add(g->q, m->dst);
-	folio_put(g->q, m->dst);
-	folio_put(g->q, m->src);
+	moved(g, m, f);
 }
 
 static void run_batch(struct migration *g, u32 max)

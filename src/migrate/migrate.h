@@ -27,7 +27,11 @@
  *  3. What could not be moved is mapped as before and on the caller's list, isolated as it was.
  *  4. It ends: a bounded number of tries for each folio, and only a single one is waited for.
  *
- * Home frames cannot move: the address is the frame.
+ * A home frame is the memory at its address, so its page keeps its frame and changes its node
+ * (CAP_PARK): no destination, and 3 to 5 are one call of the machine, which takes the page from its
+ * address before it moves the bytes. References do not matter, since the folio stays the same; pins
+ * do, and have been looked for when its entries went (step 2).
+ *
  * Locking: no core lock held but the gate. Takes FOLIO, then as rmap.h says; of a second folio only
  * by trylock, so that two migrations never wait for each other.
  */
@@ -50,13 +54,18 @@ struct migrate_ops {
 	void (*free)(struct quire *q, struct folio *dst, void *ctx);
 	/* The bytes of nr frames; 0 or an error, then the folio stays. NULL: this thread copies. */
 	int (*copy)(struct quire *q, u64 to_pfn, u64 from_pfn, u32 nr, void *ctx);
+	/* The node that a folio of home frames is to be on, or < 0: it stays. NULL: they all do. */
+	int (*home_node)(struct quire *q, struct folio *src, void *ctx);
+	/* Not 0: entries of anonymous pages that have moved are hints from then on (pte.h). With
+	 * the stamp: what pte_mk_hint makes of 0. */
+	u64 hint;
 };
 
 struct migrate_counts { /* in pages, but for `tries` */
 	u64 moved;
 	u64 failed;    /* stayed for good: */
-	u64 home;      /*   home frames */
-	u64 no_memory; /*   no destination */
+	u64 home;      /*   home frames that cannot */
+	u64 no_memory; /*   no destination, or no room on its node */
 	u64 in_use;    /*   pinned, or somebody had a reference, or the lock */
 	u64 split;     /* pages of large folios that were split for want of a destination */
 	u64 tries;     /* folios locked */

@@ -13,7 +13,8 @@
 #include "swap/meta.h"
 
 struct move {
-	struct folio *src, *dst;
+	struct folio *src, *dst; /* dst NULL: home frames, which are to be on `node` */
+	unsigned node;
 	struct anon_vma
 		*av;  /* held while nothing maps the folio; NULL: an object's, or not mapped */
 	bool mapped;  /* step 2 has work */
@@ -23,7 +24,9 @@ struct move {
 /* Steps 4 and 5. 0; -EAGAIN: in use; what the copy hook gave. */
 int must_check move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops,
 			       void *ctx);
+/* The same for home frames: 0 or -ENOMEM. */
+int must_check move_to_node(struct quire *q, struct move *m);
 /* Step 6, to dst if it has `moved`, else back to src. */
-void move_map(struct quire *q, struct move *m, bool moved);
+void move_map(struct quire *q, struct move *m, const struct migrate_ops *ops, bool moved);
 
 #endif

@@ -75,6 +75,20 @@ static int take_place(struct quire *q, struct move *m, const struct migrate_ops 
 	return 0;
 }
 
+int move_to_node(struct quire *q, struct move *m)
+{
+	struct folio *f = m->src;
+	u64 pfn = folio_pfn(q, f);
+
+	if (inject_fail(q->inject, INJECT_MIGRATE))
+		return -EAGAIN;
+	if (q->machine->ops->frames_to_node(q->machine, pfn, folio_nr(f), folio_node(f), m->node))
+		return -ENOMEM;
+	folio_change_node(q, f, m->node);
+	TRACE(q, EV_MIGRATE, pfn, pfn, folio_nr(f));
+	return 0;
+}
+
 int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx)
 {
 	return take_place(q, m, ops, ctx, 0);
@@ -88,9 +102,9 @@ int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 
 	return take_place(q, &m, &plain, NULL, extra);
 }
 
-void move_map(struct quire *q, struct move *m, bool moved)
+void move_map(struct quire *q, struct move *m, const struct migrate_ops *ops, bool moved)
 {
-	struct folio *f = moved ? m->dst : m->src;
+	struct folio *f = moved && m->dst ? m->dst : m->src;
 
 	if (!m->mapped)
 		return;
@@ -98,7 +112,7 @@ void move_map(struct quire *q, struct move *m, bool moved)
 	 * found the page. Pages that were unmapped for the move are not unmapped for good. */
 	a64_fetch_and(&f->flags,
 		      ~(PGF(MLOCKED) | PGF(UNEVICTABLE) | (m->partial ? 0 : PGF(PARTIAL))));
-	rmap_remove_migration(q, m->src, f, m->av);
+	rmap_remove_migration(q, m->src, f, m->av, moved ? ops->hint : 0);
 	if (f->order && folio_is_anon(f) && folio_mapcount(f) < folio_nr(f))
 		folio_set(f, PG_PARTIAL);
 }

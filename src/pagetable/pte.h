@@ -68,6 +68,26 @@ static inline bool pte_present(u64 e)
 {
 	return e & (ENTRY_PRESENT | ENTRY_PROTNONE);
 }
+/* The next access is to be noticed; till then nothing reaches the page. */
+static inline bool pte_is_hint(u64 e)
+{
+	return (e & (ENTRY_HINT | ENTRY_PROTNONE)) == (ENTRY_HINT | ENTRY_PROTNONE);
+}
+static inline unsigned pte_hint_stamp(u64 e)
+{
+	return (unsigned)((e & ENTRY_STAMP_MASK) >> ENTRY_STAMP_SHIFT);
+}
+static inline u64 pte_mk_hint(u64 e, unsigned stamp)
+{
+	e &= ~(ENTRY_PRESENT | ENTRY_STAMP_MASK);
+	return e | ENTRY_PROTNONE | ENTRY_HINT |
+	       ((u64)stamp << ENTRY_STAMP_SHIFT & ENTRY_STAMP_MASK);
+}
+/* In an area that allows access. */
+static inline u64 pte_no_hint(u64 e)
+{
+	return (e & ~(ENTRY_PROTNONE | ENTRY_HINT | ENTRY_STAMP_MASK)) | ENTRY_PRESENT;
+}
 static inline bool pte_is_swap(u64 e)
 {
 	return e != 0 && !pte_present(e);

@@ -102,6 +102,52 @@ u64 phys_capacity(struct quire *q, unsigned node)
 	return q->phys->node[node].capacity;
 }
 
+u64 phys_size(struct quire *q, unsigned node)
+{
+	return q->phys->node[node].size;
+}
+
+u64 phys_room(struct quire *q, unsigned node)
+{
+	u64 size = phys_size(q, node), used = phys_used(q, node);
+
+	return size > used ? size - used : 0;
+}
+
+unsigned phys_tier(struct quire *q, unsigned node)
+{
+	return q->phys->node[node].tier;
+}
+
+bool phys_tiered(struct quire *q)
+{
+	return q->phys->tiered;
+}
+
+unsigned phys_fallback(struct quire *q, unsigned node, unsigned at)
+{
+	return q->phys->node[node].fallback[at];
+}
+
+bool phys_take_room(struct quire *q, unsigned node, u32 nr)
+{
+	return !inject_fail(q->inject, INJECT_FRAME) && node_take(q, node, nr);
+}
+
+void phys_give_room(struct quire *q, unsigned node, u32 nr)
+{
+	node_give(q, node, nr);
+}
+
+void folio_change_node(struct quire *q, struct folio *f, unsigned node)
+{
+	unsigned old = folio_node(f);
+
+	DEBUG_ON(folio_test(f, PG_LRU) || !frame_is_home(q->machine, record_pfn(f)));
+	a8_set(&f->node, (u8)node);
+	node_give(q, old, folio_nr(f));
+}
+
 u32 phys_nr_nodes(struct quire *q)
 {
 	return q->phys->nr_nodes;
@@ -315,6 +361,8 @@ static int node_init(struct quire *q, unsigned i, const struct phys_config *cfg)
 		list_init(&n->free[o]);
 	phys_lru_init(&n->lru);
 	n->capacity = cfg->node[i].capacity;
+	n->size = cfg->node[i].size ? cfg->node[i].size : n->capacity;
+	n->tier = cfg->node[i].tier;
 	n->base_block = base >> BLOCK_SHIFT;
 	n->nr_blocks = span >> BLOCK_SHIFT;
 	if (!span)
@@ -330,6 +378,34 @@ static int node_init(struct quire *q, unsigned i, const struct phys_config *cfg)
 			return -EINVAL;
 	}
 	return 0;
+}
+
+/* How far away a node is that is to stand in for another one: peers, then slower ones. */
+static u32 distance(const struct phys *p, unsigned from, unsigned to)
+{
+	u32 a = p->node[from].tier, b = p->node[to].tier;
+
+	if (from == to)
+		return 0;
+	if (b >= a)
+		return 1 + (b - a);
+	return BIT(16) + (a - b);
+}
+
+static void rank_nodes(struct phys *p)
+{
+	for (unsigned i = 0; i < p->nr_nodes; i++) {
+		u8 *order = p->node[i].fallback;
+
+		p->tiered |= p->node[i].tier != p->node[0].tier;
+		for (unsigned n = 0; n < p->nr_nodes; n++) {
+			unsigned at = n;
+
+			for (; at && distance(p, i, order[at - 1]) > distance(p, i, n); at--)
+				order[at] = order[at - 1];
+			order[at] = (u8)n;
+		}
+	}
 }
 
 static void phys_free_parts(struct quire *q)
@@ -374,6 +450,7 @@ int phys_create(struct quire *q, const struct phys_config *cfg)
 		if (err)
 			goto fail;
 	}
+	rank_nodes(p);
 	err = cgroups_create(q);
 	if (!err)
 		return 0;

@@ -61,6 +61,8 @@ struct phys_config {
 		u64 base_pfn; /* first frame number (2 MiB aligned); ignored for a home-only node */
 		u64 span;     /* frame numbers it may hand out; 0: home frames only */
 		u64 capacity; /* frames that may be in use at once; ~0: no bound but the charge */
+		u64 size;     /* what it is said to have where the capacity is no bound; else 0 */
+		unsigned tier; /* 0: the fastest; what is cold goes to a higher one */
 	} node[MAX_NODES];
 };
 
@@ -211,7 +213,24 @@ static inline void folio_set_charge(struct folio *f, unsigned cg)
 /* ---- counts, checking ---- */
 u64 phys_used(struct quire *q, unsigned node); /* frames in use */
 u64 phys_capacity(struct quire *q, unsigned node);
+/* Frames that it should have in use at most: its capacity, or what it is said to have. */
+u64 phys_size(struct quire *q, unsigned node);
+u64 phys_room(struct quire *q, unsigned node); /* not a promise */
 u32 phys_nr_nodes(struct quire *q);
+unsigned phys_tier(struct quire *q, unsigned node);
+/* Are there nodes of different tiers? */
+bool phys_tiered(struct quire *q);
+/* The nodes in the order in which they stand in for `node`: itself, its peers, slower ones, faster
+ * ones, the nearest tier first. at < phys_nr_nodes. */
+unsigned phys_fallback(struct quire *q, unsigned node, unsigned at);
+/*
+ * A home folio becomes memory of another node (the frame is the same). phys_take_room counts it
+ * there beforehand: false, there is no room; phys_give_room takes that back. LOCKING: the folio is
+ * locked and isolated, which makes its node stable.
+ */
+bool must_check phys_take_room(struct quire *q, unsigned node, u32 nr);
+void phys_give_room(struct quire *q, unsigned node, u32 nr);
+void folio_change_node(struct quire *q, struct folio *f, unsigned node);
 /* Bytes of frame records, blocks and the map over them. */
 u64 phys_bytes(struct quire *q);
 /* Calls fn for every folio with ref > 0; only at quiescence. */

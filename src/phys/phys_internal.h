@@ -85,6 +85,9 @@ struct node {
 	u64 nr_blocks;                         /* (C) 0: home frames only */
 	a64_t next_block;                      /* (A) written under (N): the first never used */
 	u64 capacity;                          /* (C) */
+	u64 size;                              /* (C) */
+	u32 tier;                              /* (C) */
+	u8 fallback[MAX_NODES];                /* (C) */
 	a64_t taken;                           /* (A) written under (N) */
 	struct lru lru;
 } cacheline_aligned;
@@ -115,6 +118,7 @@ struct phys {
 	struct quire *q;        /* (C) */
 	u32 nr_nodes;           /* (C) */
 	bool has_home;          /* (C) */
+	bool tiered;            /* (C) */
 	struct phys_cpu *cpu;   /* (C) MAX_CPUS of them */
 	struct cache *blocks;   /* (C) */
 	struct cache *groups;   /* (C) */

@@ -25,7 +25,10 @@
 int reclaim_create(struct quire *q)
 {
 	q->reclaim = arena_zalloc(q->arena, sizeof(*q->reclaim));
-	return q->reclaim ? 0 : -ENOMEM;
+	if (!q->reclaim)
+		return -ENOMEM;
+	tier_init(q);
+	return 0;
 }
 
 void reclaim_destroy(struct quire *q)
@@ -107,6 +110,19 @@ static void balance(struct quire *q, unsigned node)
 		lru_deactivate_tail(q, node, STEP_PAGES * 2);
 }
 
+u32 reclaim_isolate(struct quire *q, unsigned node, struct list *folios)
+{
+	u32 n;
+
+	balance(q, node);
+	n = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, folios);
+	if (n)
+		return n;
+	lru_drain_all(q);
+	lru_deactivate_tail(q, node, STEP_PAGES * 4);
+	return lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, folios);
+}
+
 /* One step on one node. *looked: pages isolated. */
 static u32 step(struct quire *q, unsigned node, u32 *looked)
 {
@@ -114,16 +130,33 @@ static u32 step(struct quire *q, unsigned node, u32 *looked)
 	u32 phase = reclaim_step_begin(q), freed;
 
 	list_init(&folios);
-	balance(q, node);
-	*looked = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, &folios);
-	if (!*looked) {
-		lru_drain_all(q);
-		lru_deactivate_tail(q, node, STEP_PAGES * 4);
-		*looked = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, &folios);
-	}
+	*looked = reclaim_isolate(q, node, &folios);
 	freed = evict_folios(q, &folios);
 	reclaim_step_end(q, phase);
 	return freed;
+}
+
+u64 reclaim_node(struct quire *q, unsigned node, u32 nr)
+{
+	u64 freed = 0;
+	u32 looked = 1, scanned = 0;
+
+	while (freed < nr && scanned < 4 * nr && looked) {
+		freed += step(q, node, &looked);
+		scanned += looked;
+	}
+	return freed;
+}
+
+/* The slowest node that has pages to give: the faster ones get room by demotion. */
+static unsigned pick_slowest(struct quire *q)
+{
+	unsigned node = 0;
+
+	for (unsigned i = 1; i < phys_nr_nodes(q); i++)
+		if (on_lists(q, i) && (!on_lists(q, node) || phys_tier(q, i) > phys_tier(q, node)))
+			node = i;
+	return node;
 }
 
 /* The node of the next step: each as often as it has pages, taken from the clock because steps come
@@ -135,6 +168,8 @@ static unsigned pick_node(struct quire *q)
 
 	if (phys_nr_nodes(q) == 1 || !all)
 		return 0;
+	if (phys_tiered(q))
+		return pick_slowest(q);
 	at = (a64_read(&q->reclaim->evictions) * 0x9e3779b97f4a7c15ull >> 20) % all;
 	while ((n = on_lists(q, node)) <= at && node + 1 < phys_nr_nodes(q)) {
 		at -= n;

@@ -25,6 +25,7 @@ struct restore {
 	struct folio *to;
 	u64 from_pfn, to_pfn;
 	bool hw_ad;
+	u64 hint; /* 0, or what pte_mk_hint made of 0 */
 };
 
 /* The present entry for page i, whose migration entry was m. LOCKING: entry lock. */
@@ -50,6 +51,8 @@ static u64 present_entry(const struct restore *r, u64 m, u32 i)
 	/* Clean meanwhile: it was written out. */
 	if ((m & SWP_MIGRATE_DIRTY) && folio_test(r->to, PG_DIRTY))
 		bits |= ENTRY_DIRTY;
+	if (r->hint && !(m & SWP_OBJECT) && (bits & ENTRY_PRESENT))
+		bits = pte_mk_hint(bits, pte_hint_stamp(r->hint));
 	return pte_mk(r->to_pfn + i, bits);
 }
 
@@ -124,7 +127,7 @@ static void restore_area(struct restore *r, u64 va)
 }
 
 void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to,
-			   struct anon_vma *av)
+			   struct anon_vma *av, u64 hint)
 {
 	struct object *o = av ? NULL : folio_object(to);
 	struct rwsem *sem = av ? &av->root->rwsem : &o->mmap;
@@ -136,6 +139,7 @@ void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to
 		.from_pfn = folio_pfn(q, from),
 		.to_pfn = folio_pfn(q, to),
 		.hw_ad = machine_has(q->machine, CAP_HW_AD),
+		.hint = hint,
 	};
 
 	lock_assert_held(&to->flags);

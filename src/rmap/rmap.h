@@ -207,10 +207,11 @@ struct anon_vma *rmap_hold(struct quire *q, struct folio *f);
 void rmap_release(struct quire *q, struct anon_vma *av);
 /* Migration entries of `from`'s pages become entries of `to`'s (the same folio: it did not move),
  * which is mapped, counted and exclusive as its pages were. `to` has the mapping, the index and the
- * dirty flag already. av: what rmap_hold gave. LOCKING: both folio locks, a reference of `to`;
+ * dirty flag already. av: what rmap_hold gave. hint: not 0: anonymous pages get hints (pte.h), with
+ * the stamp of this one. LOCKING: both folio locks, a reference of `to`;
  * takes OBJECT_MMAP or ANON_VMA for reading, entry locks. */
 void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to,
-			   struct anon_vma *av);
+			   struct anon_vma *av, u64 hint);
 
 /*
  * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed.

@@ -43,6 +43,11 @@ static void run_close(struct round *r)
 
 	if (r->run_start == r->run_end)
 		return;
+	/* The machine takes the page from its address before it moves the bytes (migrate.h). */
+	if (r->home && r->migrate) {
+		r->run_start = r->run_end = 0;
+		return;
+	}
 	/* Elsewhere reclaim flushes the batch, too late (evict.c). */
 	if (r->home && !mech_on(r->q, MECH_FLUSH_BEFORE_WRITEOUT)) {
 		r->run_start = r->run_end = 0;
@@ -128,8 +133,8 @@ static bool folio_may_unmap(struct round *r, struct folio *f)
 	/* Locked in memory, not in a frame. */
 	if ((vf & VM_LOCKED) && !r->migrate && !(r->flags & UNMAP_IGNORE_MLOCK))
 		return false;
-	/* The address is the frame. */
-	if (r->home && r->migrate)
+	/* The address is the frame, which can at most change its node. */
+	if (r->home && r->migrate && !machine_has(r->q->machine, CAP_PARK))
 		return false;
 	/* Memory that is protected against reading is not read by eviction. */
 	if (r->home && (!(vf & VM_READ) || (vf & VM_UNREADABLE)))

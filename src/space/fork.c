@@ -78,6 +78,7 @@ int space_fork(struct quire *q, struct space *parent, struct space **child)
 	err = space_create(q, parent->fs.cgroup, parent->fs.node, &k.child);
 	if (err)
 		return err;
+	a64_set(&k.child->fs.policy, a64_read(&parent->fs.policy));
 	k.delta = k.child->fs.vmas.usable.start - parent->fs.vmas.usable.start;
 	DEBUG_ON(k.delta && !machine_has(q->machine, CAP_HOME));
 	space_write_lock(&parent->fs.vmas);

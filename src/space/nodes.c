@@ -51,7 +51,16 @@ static struct folio *alloc_there(struct quire *q, struct folio *src, void *ctx)
 	return f;
 }
 
-static const struct migrate_ops to_node_ops = { .alloc = alloc_there };
+static int home_there(struct quire *q, struct folio *src, void *ctx)
+{
+	struct to_node *to = ctx;
+
+	if (!src->order && !phys_room(q, to->node))
+		to->no_memory = true;
+	return (int)to->node;
+}
+
+static const struct migrate_ops to_node_ops = { .alloc = alloc_there, .home_node = home_there };
 
 /* Those that are elsewhere, isolated. */
 static void collect(struct quire *q, struct space *s, const u64 *va, u32 n, unsigned node,
@@ -80,7 +89,9 @@ static void tell(struct quire *q, struct space *s, const u64 *va, u32 n, const s
 
 		if (!f)
 			continue;
-		status[i] = folio_node(f) == to->node ? (int)to->node : to->no_memory ? -ENOMEM : -EBUSY;
+		status[i] = folio_node(f) == to->node ? (int)to->node :
+			    to->no_memory             ? -ENOMEM :
+							-EBUSY;
 		folio_put(q, f);
 	}
 	space_read_unlock(&s->fs.vmas);

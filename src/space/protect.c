@@ -20,7 +20,8 @@ static u64 new_entry(struct quire *q, u64 e, u64 vf)
 	bool none = !(vf & VM_PROT_MASK);
 
 	e &= ~(ENTRY_PRESENT | ENTRY_PROTNONE | ENTRY_NX);
-	e |= none ? ENTRY_PROTNONE : ENTRY_PRESENT;
+	/* What is to be noticed when it is used is so still. */
+	e |= none || (e & ENTRY_HINT) ? ENTRY_PROTNONE : ENTRY_PRESENT;
 	if (!(vf & VM_EXEC))
 		e |= ENTRY_NX;
 	if (!(vf & VM_WRITE) || none || pte_special(e)) {

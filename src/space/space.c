@@ -58,11 +58,16 @@ int space_create(struct quire *q, unsigned cgroup, unsigned node, struct space *
 	err = vmas_init(q, &s->fs.vmas, usable, s);
 	if (err)
 		goto out_rmap;
+	err = fault_space_init(q, &s->fs);
+	if (err)
+		goto out_vmas;
 	mutex_lock(&q->spaces->lock);
 	list_add_tail(&s->all, &q->spaces->all);
 	mutex_unlock(&q->spaces->lock);
 	*out = s;
 	return 0;
+out_vmas:
+	vmas_fini(&s->fs.vmas);
 out_rmap:
 	rmap_space_fini(q, &s->fs.rs);
 out_machine:
@@ -142,6 +147,7 @@ void space_destroy(struct quire *q, struct space *s)
 	rmap_space_fini(q, &s->fs.rs);
 	qrcu_barrier(q);
 	q->machine->ops->space_destroy(q->machine, s->ms);
+	fault_space_fini(q, &s->fs);
 	vmas_fini(&s->fs.vmas);
 	pgtable_fini(&s->fs.rs.pgt);
 	arena_free(q->arena, s, sizeof(*s));

@@ -125,6 +125,16 @@ int must_check space_munlock(struct quire *q, struct space *s, u64 start, u64 si
  */
 int must_check space_move_to_node(struct quire *q, struct space *s, const u64 *va, u64 n,
 				  unsigned node, int *status);
+/*
+ * On which of the nodes (a bit each) new pages of [start, start + size) are to be, or with start
+ * and size 0 those of all areas without a policy of their own; enum vma_policy. Pages that are
+ * there stay where they are. -EINVAL: no such policy or node; -ENOMEM: a hole, or no memory (some
+ * of the range may have it then).
+ */
+int must_check space_set_policy(struct quire *q, struct space *s, u64 start, u64 size, u32 mode,
+				u32 nodes);
+/* Of the area at va (0: of the space). -EFAULT: no area. */
+int must_check space_get_policy(struct quire *q, struct space *s, u64 va, u32 *mode, u32 *nodes);
 /* Is [start, start+size) touched by any area? by managed ones only? */
 bool space_has_area(struct quire *q, struct space *s, u64 start, u64 size);
 /* Calls fn for each area in r under the read lock. */

@@ -68,6 +68,36 @@ enum vma_flag {
 	VM_UNREADABLE = BIT(16), /* on its way to be, during mprotect: eviction leaves it alone */
 	VM_PLAIN = BIT(17), /* plain frames, on a machine that has home frames too (vma_home) */
 };
+/*
+ * On which nodes an area's new pages are to be: part of its flags, so that areas of different
+ * policies never merge. Nothing set: the space's policy.
+ *   bits 24..26 enum vma_policy | 27..34 a bit for each node
+ */
+#define VM_POLICY_SHIFT 24
+#define VM_POLICY_MODE  (7ull << VM_POLICY_SHIFT)
+#define VM_POLICY_NODES (255ull << (VM_POLICY_SHIFT + 3))
+#define VM_POLICY       (VM_POLICY_MODE | VM_POLICY_NODES)
+enum vma_policy {
+	POLICY_DEFAULT,
+	POLICY_PREFERRED,  /* the first of the nodes, else the nearest */
+	POLICY_BIND,       /* one of the nodes, while any of them can make room */
+	POLICY_INTERLEAVE, /* the nodes in turn, by blocks of addresses */
+	POLICY_WEIGHTED,   /* the same, each as often as it is large, by chance */
+	NR_POLICIES
+};
+static inline u64 vma_policy_bits(enum vma_policy mode, u32 nodes)
+{
+	return (u64)mode << VM_POLICY_SHIFT | (u64)nodes << (VM_POLICY_SHIFT + 3);
+}
+static inline enum vma_policy vma_policy_mode(u64 bits)
+{
+	return (bits & VM_POLICY_MODE) >> VM_POLICY_SHIFT;
+}
+static inline u32 vma_policy_nodes(u64 bits)
+{
+	return (u32)((bits & VM_POLICY_NODES) >> (VM_POLICY_SHIFT + 3));
+}
+
 #define VM_PROT_MASK (VM_READ | VM_WRITE | VM_EXEC) /* same values as PROT_BITS_* */
 
 struct vma {

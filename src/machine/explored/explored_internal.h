@@ -71,7 +71,8 @@ struct xm_file {
 #define HOME_POPULATED BIT(0)
 #define HOME_WP        BIT(1)
 #define HOME_MAPPED    BIT(2)
-#define HOME_PROT      4 /* shift: three bits */
+#define HOME_PARKED    BIT(3) /* instead of POPULATED */
+#define HOME_PROT      4      /* shift: three bits */
 
 struct xm_home {
 	a64_t state; /* HOME_*; declared for the bytes too */
@@ -137,6 +138,8 @@ void *xm_fill_begin(struct machine *m, u64 pfn, u32 nr);
 int xm_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
 void xm_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
 int xm_frames_move(struct machine *m, u64 dst, u64 src, u32 nr);
+int xm_frames_park(struct machine *m, u64 pfn, u32 nr);
+int xm_frames_to_node(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to);
 int xm_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 		       unsigned level, const void *fill, bool fill_zero, bool force);
 

@@ -72,9 +72,9 @@ struct xm_home *xm_home_at(struct xm *xm, const void *p)
 /* Within a step that declared the page. */
 static void drop(struct xm_home *h)
 {
-	if (!(get(&h->state) & HOME_POPULATED))
+	if (!(get(&h->state) & (HOME_POPULATED | HOME_PARKED)))
 		return;
-	put(&h->state, get(&h->state) & ~(HOME_POPULATED | HOME_WP));
+	put(&h->state, get(&h->state) & ~(HOME_POPULATED | HOME_PARKED | HOME_WP));
 	memset(h->bytes, 0, PAGE_SIZE);
 }
 
@@ -170,17 +170,41 @@ int xm_home_move(struct xm *xm, u64 dst, u64 src, u32 nr)
 {
 	for (u32 i = 0; i < nr; i++) {
 		struct xm_home *d = xm_home_frame(xm, dst + i), *s = xm_home_frame(xm, src + i);
+		u64 has;
 
 		x_access2(BASE_WRITE, &s->state, 8, BASE_WRITE, &d->state, 8, "moves the bytes");
-		if (!(get(&s->state) & HOME_POPULATED))
+		has = get(&s->state) & (HOME_POPULATED | HOME_PARKED);
+		if (!has)
 			return -ENOENT;
-		if (get(&d->state) & HOME_POPULATED)
+		if (get(&d->state) & (HOME_POPULATED | HOME_PARKED))
 			x_fail("bytes are moved onto populated home frame %#llx", (ull)dst + i);
 		memcpy(d->bytes, s->bytes, PAGE_SIZE);
-		put(&d->state, get(&d->state) | HOME_POPULATED | HOME_WP);
+		put(&d->state, get(&d->state) | has | HOME_WP);
 		drop(s);
 	}
 	return 0;
+}
+
+int xm_frames_park(struct machine *m, u64 pfn, u32 nr)
+{
+	for (u32 i = 0; i < nr; i++) {
+		struct xm_home *h = xm_home_frame(xm_of(m), pfn + i);
+
+		x_access(BASE_WRITE, &h->state, 8, "parks the page");
+		if (x_noting())
+			x_note("parks home frame %#llx", (ull)pfn + i);
+		if (get(&h->state) & HOME_POPULATED)
+			put(&h->state,
+			    (get(&h->state) & ~(HOME_POPULATED | HOME_WP)) | HOME_PARKED);
+	}
+	return 0;
+}
+
+/* All memory is alike here. */
+int xm_frames_to_node(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to)
+{
+	BUG_ON(from == to);
+	return xm_frames_park(m, pfn, nr);
 }
 
 static void install_page(struct mspace *s, u64 va, u64 e, const void *fill, bool zero)
@@ -198,9 +222,9 @@ static void install_page(struct mspace *s, u64 va, u64 e, const void *fill, bool
 		memcpy(h->bytes, fill, PAGE_SIZE);
 	else if (zero)
 		memset(h->bytes, 0, PAGE_SIZE);
-	else if (!(st & HOME_POPULATED))
+	else if (!(st & (HOME_POPULATED | HOME_PARKED)))
 		x_fail("%#llx is made accessible without bytes", (ull)va);
-	st = (st | HOME_POPULATED) & ~HOME_WP;
+	st = (st | HOME_POPULATED) & ~(HOME_WP | HOME_PARKED);
 	put(&h->state, st | (e & ENTRY_WRITE ? 0 : HOME_WP));
 	if (x_noting())
 		x_note("makes %#llx accessible%s: %#llx", (ull)va,

@@ -73,7 +73,7 @@ void plain_init(struct host *h, u64 offered, u64 overflow_bytes)
 	h->m.caps |= CAP_PLAIN | CAP_PLACED;
 	h->m.plain_base = PLAIN_BASE;
 	h->m.node_span[0] = (struct frame_span){ plain_frame(h->overflow.start),
-						   (u32)(range_size(h->overflow) >> PAGE_SHIFT) };
+						 (u32)(range_size(h->overflow) >> PAGE_SHIFT) };
 }
 
 static long open_memfd(struct host *h)

@@ -102,6 +102,26 @@ int sim_frames_move(struct machine *m, u64 dst, u64 src, u32 nr)
 	return 0;
 }
 
+int sim_frames_park(struct machine *m, u64 pfn, u32 nr)
+{
+	if (inject_fail(m->inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	sim_maybe_late(sim_of(m));
+	sim_home_park(sim_of(m), pfn, nr);
+	return 0;
+}
+
+/* All memory is alike here. */
+int sim_frames_to_node(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to)
+{
+	int err = sim_frames_park(m, pfn, nr);
+
+	BUG_ON(from == to);
+	if (!err)
+		a64_add(&sim_of(m)->n.moved, nr);
+	return err;
+}
+
 int sim_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 			unsigned level, const void *fill, bool fill_zero, bool force)
 {

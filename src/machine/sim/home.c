@@ -63,6 +63,12 @@ static u64 part_end(u64 va, u64 end)
 	return min((va & PMD_MASK) + PMD_SIZE, end);
 }
 
+/* Populated, or parked. */
+static bool has_bytes(u8 state)
+{
+	return state & (HOME_POPULATED | HOME_WP);
+}
+
 /* The pages [va, end) of one block lose their bytes. LOCKING: (H). */
 static void drop_locked(struct sim *sim, struct mspace *s, u64 va, u64 end)
 {
@@ -75,7 +81,7 @@ static void drop_locked(struct sim *sim, struct mspace *s, u64 va, u64 end)
 	while (i <= last) {
 		u64 run = i;
 
-		while (run <= last && (s->state[run] & HOME_POPULATED)) {
+		while (run <= last && has_bytes(s->state[run])) {
 			s->state[run] &= (u8) ~(HOME_POPULATED | HOME_WP | HOME_CACHED);
 			run++;
 		}
@@ -236,6 +242,27 @@ static u8 get_state(struct sim *sim, struct mspace *s, u64 va)
 	return state;
 }
 
+/* Out of every access's reach, with its bytes. */
+void sim_home_park(struct sim *sim, u64 pfn, u32 nr)
+{
+	struct mspace *s = sim_space_at(sim, pfn << PAGE_SHIFT);
+
+	if (!s) {
+		sim_violate(sim, SIM_DEAD_SPACE, pfn << PAGE_SHIFT);
+		return;
+	}
+	for (u64 va = pfn << PAGE_SHIFT; nr--; va += PAGE_SIZE) {
+		u8 *state = &s->state[page_of(s, va)];
+
+		pthread_mutex_lock(shard_of(sim, va));
+		if (*state & HOME_POPULATED) {
+			*state &= (u8) ~(HOME_POPULATED | HOME_CACHED);
+			*state |= HOME_WP;
+		}
+		pthread_mutex_unlock(shard_of(sim, va));
+	}
+}
+
 /* Both ends are the caller's alone, so that looking first and moving then is not a race. */
 int sim_home_move(struct sim *sim, u64 dst, u64 src, u32 nr)
 {
@@ -248,9 +275,9 @@ int sim_home_move(struct sim *sim, u64 dst, u64 src, u32 nr)
 		return -ENOENT;
 	}
 	for (u32 i = 0; i < nr; i++) {
-		if (!(get_state(sim, s, (src + i) << PAGE_SHIFT) & HOME_POPULATED))
+		if (!has_bytes(get_state(sim, s, (src + i) << PAGE_SHIFT)))
 			return -ENOENT;
-		if (get_state(sim, d, (dst + i) << PAGE_SHIFT) & HOME_POPULATED) {
+		if (has_bytes(get_state(sim, d, (dst + i) << PAGE_SHIFT))) {
 			sim_violate(sim, SIM_BAD_MOVE, (dst + i) << PAGE_SHIFT);
 			return -EEXIST;
 		}
@@ -258,15 +285,17 @@ int sim_home_move(struct sim *sim, u64 dst, u64 src, u32 nr)
 	for (u32 i = 0; i < nr; i++) {
 		u64 from = (src + i) << PAGE_SHIFT;
 		u64 to = (dst + i) << PAGE_SHIFT;
+		u8 populated; /* or else parked, there as here */
 
 		/* First out of reach, so that no store comes between the copy and the drop. */
 		pthread_mutex_lock(shard_of(sim, from));
 		memcpy(page, s->bytes + (page_of(s, from) << PAGE_SHIFT), PAGE_SIZE);
+		populated = s->state[page_of(s, from)] & HOME_POPULATED;
 		drop_locked(sim, s, from, from + PAGE_SIZE);
 		pthread_mutex_unlock(shard_of(sim, from));
 		pthread_mutex_lock(shard_of(sim, to));
 		memcpy(d->bytes + (page_of(d, to) << PAGE_SHIFT), page, PAGE_SIZE);
-		d->state[page_of(d, to)] |= HOME_POPULATED | HOME_WP;
+		d->state[page_of(d, to)] |= populated | HOME_WP;
 		*block_of(d, to) += 1;
 		count_populated(sim, 1);
 		pthread_mutex_unlock(shard_of(sim, to));
@@ -282,19 +311,19 @@ static void install_page(struct sim *sim, struct mspace *s, u64 va, u64 entry, c
 
 	if (!entry_present(entry))
 		return;
-	if ((entry & ENTRY_SPECIAL) && !(*state & HOME_POPULATED))
+	if ((entry & ENTRY_SPECIAL) && !has_bytes(*state))
 		fill = sim->zero_page;
 	if (fill == sim->zero_page) {
-		if (*state & HOME_POPULATED)
+		if (has_bytes(*state))
 			sim_discard(s->bytes + (i << PAGE_SHIFT), PAGE_SIZE);
 	} else if (fill) {
 		memcpy(s->bytes + (i << PAGE_SHIFT), fill, PAGE_SIZE);
-	} else if (!(*state & HOME_POPULATED)) {
+	} else if (!has_bytes(*state)) {
 		sim_violate(sim, SIM_EMPTY_INSTALL, va);
 	}
 	if (fill)
 		a64_add(&sim->n.fills, 1);
-	if (!(*state & HOME_POPULATED)) {
+	if (!has_bytes(*state)) {
 		*block_of(s, va) += 1;
 		count_populated(sim, 1);
 	}

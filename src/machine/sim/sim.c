@@ -225,6 +225,8 @@ static const struct machine_ops sim_ops = {
 	.read_end = op_read_end,
 	.frames_release = sim_frames_release,
 	.frames_move = sim_frames_move,
+	.frames_park = sim_frames_park,
+	.frames_to_node = sim_frames_to_node,
 	.entries_changed = sim_entries_changed,
 	.tlb_flush = op_tlb_flush,
 	.sync_lockless_walkers = sim_sync_lockless_walkers,
@@ -268,7 +270,7 @@ static int complete(struct sim_config *c)
 	c->tlb_entries = (u32)tlb;
 	if (!IS_ALIGNED(c->slot_bytes, 2 * PMD_SIZE) || c->slot_bytes > BIT(SIM_SLOT_SHIFT))
 		return -EINVAL;
-	if ((c->caps & CAP_AREA_PROTECT) && !(c->caps & CAP_HOME))
+	if ((c->caps & (CAP_AREA_PROTECT | CAP_PARK)) && !(c->caps & CAP_HOME))
 		return -EINVAL;
 	if (c->span_frames < c->ram_frames && !(c->caps & CAP_HOME))
 		c->span_frames = c->ram_frames;

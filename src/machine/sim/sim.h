@@ -53,7 +53,7 @@ struct sim_config {
 	u64 span_frames; /* plain frame numbers [0, span); at least ram_frames; rounded up to 2 MiB
 			  */
 	u64 slot_bytes;  /* addresses per space, 4 MiB..1 TiB; 0: 16 GiB */
-	u32 caps;        /* enum machine_caps; CAP_AREA_PROTECT needs CAP_HOME */
+	u32 caps;        /* enum machine_caps; CAP_AREA_PROTECT and CAP_PARK need CAP_HOME */
 	u32 flags;       /* enum sim_flags */
 	u64 seed;
 	u32 evict_ppm;    /* chance that an access finds its TLB entry evicted */

@@ -48,7 +48,7 @@ struct sim_cpu {
 
 /* Per home page. */
 #define HOME_POPULATED  BIT(0)
-#define HOME_WP         BIT(1)
+#define HOME_WP         BIT(1) /* without POPULATED: parked */
 #define HOME_CACHED_A   BIT(2) /* the access is known to have set ACCESSED */
 #define HOME_CACHED_D   BIT(3)
 #define HOME_PROT_SHIFT 4 /* three bits */
@@ -182,6 +182,8 @@ void *sim_fill_begin(struct machine *m, u64 pfn, u32 nr);
 int sim_fill_end(struct machine *m, u64 pfn, u32 nr, void *buf);
 void sim_frames_release(struct machine *m, const struct frame_span *spans, u32 n);
 int sim_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
+int sim_frames_park(struct machine *m, u64 pfn, u32 nr);
+int sim_frames_to_node(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to);
 int sim_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 			unsigned level, const void *fill, bool fill_zero, bool force);
 
@@ -194,6 +196,7 @@ bool sim_home_peek(struct sim *sim, struct mspace *s, u64 va, bool write);
 void sim_home_flush(struct sim *sim, struct mspace *s, const struct tlb_range *r);
 void sim_home_release(struct sim *sim, u64 pfn, u32 nr);
 int sim_home_move(struct sim *sim, u64 dst, u64 src, u32 nr);
+void sim_home_park(struct sim *sim, u64 pfn, u32 nr);
 void sim_home_install(struct sim *sim, struct mspace *s, u64 va, const u64 *entries, u32 nr,
 		      unsigned level, const void *fill, bool fill_zero);
 int sim_area_map(struct machine *m, struct mspace *s, struct range r, unsigned prot, u64 pfn);

@@ -1,0 +1,236 @@
+/*
+ * hint.c - entries that tell when their page is used next (pte.h: hints): how the use of slow
+ * memory is noticed (Linux: NUMA hinting faults).
+ *
+ * Pages that are moved to a slow node are left with hints (migrate.h). The first access traps:
+ * either the page goes to a faster node at once (fault_ops.touched decides), or its folio's
+ * entries in this table become present where it is, for a time: a space leases so many blocks of
+ * slow memory, and who leases one more ends the oldest lease, whose entries become hints again. So
+ * what is used again and again traps again and again, at a rate that the number of leases bounds,
+ * and what is not used costs nothing.
+ *
+ * A lease is one word in a ring: taking it is an exchange, and whoever gets a word out ends it.
+ * What the word says may be stale by then (unmapped, moved, another area): only entries that are
+ * found present under the entry lock, of slow anonymous pages that nobody has pinned, change.
+ *
+ *   T1: end of a lease                     T2: pin_fast, which holds no lock
+ *   clear the entry                        reads the entry
+ *   (full barrier)                         adds the pin (full barrier)
+ *   pinned? then put it back               entry still the same? else drop the pin
+ *   write the hint; flush or park
+ *
+ * So what is pinned stays where it is accessible.
+ */
+#include "fault/fault_internal.h"
+#include "base/arena.h"
+
+#define LEASES     64u
+#define LEASE_BITS 7u /* of a word: pages of the block; above: its first page's number */
+
+_Static_assert(TOUCH_PAGES_MAX < BIT(LEASE_BITS), "a block's pages fit");
+
+struct leases {
+	a64_t word[LEASES]; /* (A) */
+	a32_t next;         /* (A) */
+};
+
+int fault_space_init(struct quire *q, struct fault_space *fs)
+{
+	if (!phys_tiered(q))
+		return 0;
+	fs->leases = arena_zalloc(q->arena, sizeof(*fs->leases));
+	return fs->leases ? 0 : -ENOMEM;
+}
+
+void fault_space_fini(struct quire *q, struct fault_space *fs)
+{
+	if (fs->leases)
+		arena_free(q->arena, fs->leases, sizeof(*fs->leases));
+	fs->leases = NULL;
+}
+
+/* ---- the end of a lease ---- */
+
+static bool may_park(struct quire *q, u64 e)
+{
+	struct folio *f;
+
+	if (!entry_present(e) || pte_special(e) || (e & ENTRY_SHARED))
+		return false;
+	f = folio_head(phys_record(q, entry_pfn(e)));
+	return folio_is_anon(f) && phys_tier(q, folio_node(f)) &&
+	       !(folio_maybe_pinned(f) && mech_on(q, MECH_HINT_NOT_PINNED));
+}
+
+/* LOCKING: entry lock. True: it is a hint now, not yet flushed. */
+static bool make_hint(struct quire *q, pte_t *p, unsigned stamp)
+{
+	u64 e = pte_get(p);
+
+	if (!may_park(q, e))
+		return false;
+	e = pte_get_and_clear(p);
+	smp_mb();
+	if (mech_on(q, MECH_HINT_NOT_PINNED) &&
+	    folio_maybe_pinned(folio_head(phys_record(q, entry_pfn(e))))) {
+		pte_set(p, e);
+		return false;
+	}
+	pte_set(p, pte_mk_hint(e & ~ENTRY_ACCESSED, stamp));
+	return true;
+}
+
+/* The pages [va, va + n) have lost their entries. LOCKING: entry lock. */
+static void take_away(struct quire *q, struct fault_space *fs, u64 va, u64 e, u32 n)
+{
+	struct machine *m = q->machine;
+	struct tlb_range r = { va, va + ((u64)n << PAGE_SHIFT), FLUSH_NO_ACCESS, false, false };
+
+	/* Should it fail, their use is not noticed. */
+	if (frame_is_home(m, entry_pfn(e)))
+		(void)!m->ops->frames_park(m, entry_pfn(e), n);
+	else
+		tlb_flush_range(&fs->rs.tlb, r);
+}
+
+static void end_lease(struct quire *q, struct fault_space *fs, u64 word, unsigned stamp)
+{
+	u64 va = word >> LEASE_BITS << PAGE_SHIFT, first = 0;
+	u32 nr = word & (BIT(LEASE_BITS) - 1), len = 0, parked = 0;
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&fs->rs.pgt, va, &desc);
+
+	if (!p)
+		return;
+	for (u32 i = 0; i <= nr; i++) {
+		bool hint = i < nr && make_hint(q, p + i, stamp);
+
+		if (hint && !len)
+			first = pte_get(p + i);
+		if (hint) {
+			len++;
+			continue;
+		}
+		if (len)
+			take_away(q, fs, va + ((u64)(i - len) << PAGE_SHIFT), first, len);
+		parked += len;
+		len = 0;
+	}
+	pt_pte_unlock(desc);
+	q->fault->ops->parked(q, parked);
+}
+
+void fault_end_leases(struct quire *q, struct fault_space *fs)
+{
+	for (u32 i = 0; fs->leases && i < LEASES; i++) {
+		u64 word = a64_xchg(&fs->leases->word[i], 0);
+
+		if (word)
+			end_lease(q, fs, word, q->fault->ops->stamp(q));
+	}
+}
+
+/* ---- the fault ---- */
+
+/* The hints of one folio from the fault's entry on, both ways, inside the area and the table. */
+static u32 same_folio(struct fc *c, pte_t *p, u64 e, u32 *before)
+{
+	struct folio *rec = phys_record(c->q, entry_pfn(e)), *f = folio_head(rec);
+	u32 at = (u32)(rec - f), room, n;
+
+	room = min(at, entry_index(c->va, 0));
+	room = (u32)min((u64)room, (c->va - vma_start(c->v)) >> PAGE_SHIFT);
+	for (n = 0; n < room; n++) {
+		u64 b = pte_get(p - n - 1);
+
+		if (!pte_is_hint(b) || entry_pfn(b) != entry_pfn(e) - n - 1)
+			break;
+	}
+	*before = n;
+	room = min(folio_nr(f) - at, PTRS_PER_TABLE - entry_index(c->va, 0));
+	room = (u32)min((u64)room, (vma_end(c->v) - c->va) >> PAGE_SHIFT);
+	for (n = 1; n < room; n++) {
+		u64 b = pte_get(p + n);
+
+		if (!pte_is_hint(b) || entry_pfn(b) != entry_pfn(e) + n)
+			break;
+	}
+	return *before + n;
+}
+
+/* The folio's entries become present. 0, FAULT_AGAIN or an error; *word: the block, if it was. */
+static int lease(struct fc *c, u64 e, u64 *word)
+{
+	u64 entries[PTRS_PER_TABLE], va;
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	u32 before, n;
+	int err;
+
+	*word = 0;
+	if (!p)
+		return FAULT_AGAIN;
+	if (pte_get(p) != e) {
+		pt_pte_unlock(desc);
+		return FAULT_AGAIN;
+	}
+	n = min(same_folio(c, p, e, &before), TOUCH_PAGES_MAX);
+	before = min(before, n - 1);
+	p -= before;
+	va = c->va - ((u64)before << PAGE_SHIFT);
+	for (u32 i = 0; i < n; i++) {
+		entries[i] = pte_no_hint(pte_get(p + i)) | (i == before ? ENTRY_ACCESSED : 0);
+		pte_set(p + i, entries[i]);
+	}
+	err = fault_install(c, va, entries, n, NULL, false, false);
+	if (err) {
+		for (u32 i = 0; i < n; i++)
+			pte_set(p + i, pte_mk_hint(entries[i], pte_hint_stamp(e)));
+		pt_pte_unlock(desc);
+		return err == -EAGAIN ? FAULT_AGAIN : err;
+	}
+	pt_pte_unlock(desc);
+	*word = (va >> PAGE_SHIFT) << LEASE_BITS | n;
+	return FAULT_DONE;
+}
+
+/* A reference on what the hint names, if it is still there. */
+static struct folio *hold(struct fc *c, u64 e)
+{
+	struct ptdesc *desc;
+	pte_t *p = pt_pte_lock(&c->fs->rs.pgt, c->va, &desc);
+	struct folio *f = NULL;
+
+	if (!p)
+		return NULL;
+	if (pte_get(p) == e) {
+		f = phys_folio(c->q, entry_pfn(e));
+		folio_get(f);
+	}
+	pt_pte_unlock(desc);
+	return f;
+}
+
+int fault_do_hint(struct fc *c, u64 e)
+{
+	const struct fault_ops *ops = c->q->fault->ops;
+	struct folio *f = hold(c, e);
+	u64 word, old;
+	bool moved;
+	u32 at;
+	int err;
+
+	if (!f)
+		return FAULT_AGAIN;
+	moved = ops->touched(c->q, f, pte_hint_stamp(e));
+	if (moved) /* its entry is looked at anew */
+		return FAULT_AGAIN;
+	err = lease(c, e, &word);
+	if (!word || !c->fs->leases)
+		return err;
+	at = a32_fetch_add(&c->fs->leases->next, 1) % LEASES;
+	old = a64_xchg(&c->fs->leases->word[at], word);
+	if (old && old != word)
+		end_lease(c->q, c->fs, old, ops->stamp(c->q));
+	return err;
+}
