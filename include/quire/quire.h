@@ -117,6 +117,28 @@ struct quire_swap_hooks {
 	void (*copy)(void *ctx, uint64_t to_frame, uint64_t from_frame);
 };
 
+#define QUIRE_NODES_MAX 8
+
+/*
+ * Memory of one kind: of a NUMA node, or simply a part of memory that is to be used last. Nodes are
+ * numbered in the order in which they are given. A page is on one node; what is not used goes from
+ * a node of a lower tier to one of a higher before it goes to a store, and comes back when it is
+ * used again.
+ */
+struct quire_node {
+	uint64_t bytes;   /* how much of it may be in use */
+	int32_t physical; /* the NUMA node whose memory it is; -1: any */
+	uint32_t tier;    /* 0: the fastest. Not lower than the node before it */
+};
+
+enum quire_policy {
+	QUIRE_POLICY_DEFAULT = 0,    /* of a range: the space's; of a space: node 0 preferred */
+	QUIRE_POLICY_PREFERRED = 1,  /* the first of the nodes, else the nearest with room */
+	QUIRE_POLICY_BIND = 2,       /* the nodes only, while any page can be moved from them */
+	QUIRE_POLICY_INTERLEAVE = 3, /* the nodes in turn, by blocks of 256 KiB */
+	QUIRE_POLICY_WEIGHTED = 4    /* by chance, each as often as it is large */
+};
+
 struct quire_options {
 	size_t size;        /* sizeof(struct quire_options): for later versions */
 	uint64_t ram_bytes; /* bound on resident managed memory; 0: none */
@@ -128,6 +150,17 @@ struct quire_options {
 	uint64_t region_bytes;  /* size of the address range reserved per space; 0: the default */
 	long (*syscall)(long nr, long a, long b, long c, long d, long e,
 			long f); /* how to make system calls; NULL: directly */
+	const struct quire_node *nodes; /* kinds of memory; NULL: one, without a bound of its own */
+	uint32_t nr_nodes;              /* at most QUIRE_NODES_MAX */
+};
+
+struct quire_node_info {
+	size_t size; /* in: sizeof(struct quire_node_info) */
+	uint64_t bytes, used_bytes;
+	int32_t physical; /* -1: memory of any kind */
+	uint32_t tier;
+	/* pages since the beginning: moved by age and use, and how often use was noticed here */
+	uint64_t demoted_in, demoted_out, promoted_in, promoted_out, hint_faults;
 };
 
 struct quire_stats {
@@ -143,6 +176,7 @@ struct quire_stats {
 	uint64_t swap_write_errors, swap_read_errors;
 	uint64_t migrated_pages, tlb_flushes, tlb_flushed_pages, splits_refused;
 	uint64_t over_limit_pages, refaults, direct_reclaims, warnings, pins;
+	uint64_t demoted_pages, promoted_pages, promotions_limited_pages, hint_faults;
 };
 
 struct quire_store_info {
@@ -156,6 +190,9 @@ struct quire_store_info {
  * @out: receives the instance.
  * @msg: receives one line saying what is wrong on failure; may be NULL.
  * @msg_size: its size in bytes.
+ *
+ * With several nodes the bound on resident memory is the sum of their sizes, if ram_bytes is 0 or
+ * more than that. The last one is used beyond its size when nothing can be evicted.
  *
  * Returns 0; -EINVAL for a bad option; -ENOSYS or -EPERM when userfaultfd is not to be had;
  * -ENOMEM; for a file store the error of opening it.
@@ -438,6 +475,66 @@ uint64_t quire_page_frame(quire_t *q, quire_page_t page);
  * @n: how many.
  */
 void quire_unpin_pages(quire_t *q, quire_page_t *pages, size_t n);
+
+/**
+ * quire_move_pages - move pages to a node; like move_pages(2).
+ * @s: the space.
+ * @n: how many.
+ * @pages: their addresses, rounded down.
+ * @node: the node.
+ * @status: receives for each page the node that it is on when the call returns, or -ENOENT: there
+ * is no page; -EFAULT: nothing is mapped there; -EBUSY: it is pinned, or in use in a way that keeps
+ * it where it is; -ENOMEM: no room on the node.
+ *
+ * Pages that other addresses and spaces share move for all of them. Programs may use the pages
+ * meanwhile. Where they stay is their age's and use's business afterwards.
+ *
+ * Returns 0, or -EINVAL: no such node.
+ */
+int quire_move_pages(quire_space_t *s, size_t n, void *const *pages, unsigned node, int *status);
+
+/**
+ * quire_set_policy - say on which nodes new pages are to be; like mbind(2) and set_mempolicy(2).
+ * @s: the space.
+ * @addr: page aligned start of a range; NULL with size 0: all mappings without a policy of their
+ * own.
+ * @size: bytes, rounded up.
+ * @policy: enum quire_policy.
+ * @nodes: a bit for each node; 0 for QUIRE_POLICY_DEFAULT.
+ *
+ * Pages that are there stay where they are.
+ *
+ * Returns 0; -EINVAL; -ENOMEM: part of the range is not mapped, or no memory.
+ */
+int quire_set_policy(quire_space_t *s, void *addr, size_t size, int policy, uint32_t nodes);
+
+/**
+ * quire_get_policy - what quire_set_policy said.
+ * @s: the space.
+ * @addr: an address of a mapping; NULL: of the space.
+ * @policy: receives enum quire_policy.
+ * @nodes: receives a bit for each node.
+ *
+ * Returns 0 or -EFAULT: nothing is mapped there.
+ */
+int quire_get_policy(quire_space_t *s, const void *addr, int *policy, uint32_t *nodes);
+
+/**
+ * quire_set_promotion - bound how much memory moves to faster nodes because it is used.
+ * @q: the instance.
+ * @bytes: a second; 0: none; UINT64_MAX: no bound. At first it is 256 MiB.
+ */
+void quire_set_promotion(quire_t *q, uint64_t bytes);
+
+/**
+ * quire_node_get - what one node holds, and what has moved.
+ * @q: the instance.
+ * @node: its number.
+ * @out: receives it; size must be set.
+ *
+ * Returns 0; -ENOENT: there is no such node; -EINVAL.
+ */
+int quire_node_get(quire_t *q, unsigned node, struct quire_node_info *out);
 
 /**
  * quire_object_open - open a file as an object whose pages the instance manages.

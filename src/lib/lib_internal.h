@@ -26,6 +26,14 @@ struct api_space {
 	struct space *s;
 };
 
+/* One line for the caller of quire_open, unless there is one already. */
+void api_say(char *msg, size_t size, const char *text);
+
+/* ---- nodes.c: what the options say of nodes ---- */
+int must_check api_check_nodes(const struct quire_options *opt, char *msg, size_t msg_size);
+void api_host_nodes(const struct quire_options *opt, struct host_config *hc);
+void api_core_nodes(const struct quire_options *opt, struct machine *m, struct core_config *cc);
+
 struct api_object {
 	struct api_instance *a;
 	struct object *o;    /* (C) */
@@ -37,6 +45,7 @@ struct api_object {
 struct api_instance {
 	struct quire *q;
 	struct list objects;           /* (lock) by ->link; open handles */
+	s32 physical[QUIRE_NODES_MAX]; /* (C) of each node; -1: any */
 	struct mutex lock;
 	aptr_t space[API_MAX_SPACES];  /* (lock) to change; struct api_space */
 	bool handles_sigbus;           /* (C) */

@@ -10,7 +10,7 @@
 
 #define SIZE_LIMIT (1ull << 47)
 
-static void say(char *msg, size_t size, const char *text)
+void api_say(char *msg, size_t size, const char *text)
 {
 	if (msg && size && !msg[0]) {
 		size_t n = min(__builtin_strlen(text), size - 1);
@@ -34,10 +34,14 @@ int quire_open(const struct quire_options *opt, quire_t **out, char *msg, size_t
 	if (!opt)
 		opt = &defaults;
 	if (!out || opt->size != sizeof(*opt)) {
-		say(msg, msg_size, "quire_options: size does not match this version");
+		api_say(msg, msg_size, "quire_options: size does not match this version");
 		return -EINVAL;
 	}
+	err = api_check_nodes(opt, msg, msg_size);
+	if (err)
+		return err;
 	hc.region_bytes = opt->region_bytes;
+	api_host_nodes(opt, &hc);
 	hc.syscall = (long (*)(long, ...))opt->syscall;
 	err = machine_host_create(&hc, &m, msg, msg_size);
 	if (err)
@@ -46,18 +50,18 @@ int quire_open(const struct quire_options *opt, quire_t **out, char *msg, size_t
 	cc.ram_limit_pages = opt->ram_bytes >> PAGE_SHIFT;
 	if (opt->ram_bytes && !cc.ram_limit_pages)
 		cc.ram_limit_pages = 1;
-	cc.phys = (struct phys_config){ .nr_nodes = 1, .node = { { 0, 0, ~0ull } } };
-	cc.phys.node[0].base_pfn = m->node_span[0].pfn;
-	cc.phys.node[0].span = m->node_span[0].nr;
+	api_core_nodes(opt, m, &cc);
 	cc.background = opt->background;
 	cc.msg = msg;
 	cc.msg_size = msg_size;
 	err = api_instance_create(m, &cc, opt->handle_sigbus, &a);
 	if (err) {
-		say(msg, msg_size, "not enough memory for an instance");
+		api_say(msg, msg_size, "not enough memory for an instance");
 		m->ops->destroy(m);
 		return err;
 	}
+	for (u32 i = 0; i < QUIRE_NODES_MAX; i++)
+		a->physical[i] = i < opt->nr_nodes ? opt->nodes[i].physical : -1;
 	*out = (quire_t *)a;
 	return 0;
 }

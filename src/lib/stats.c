@@ -28,6 +28,10 @@ static void fill_counters(struct quire *q, struct quire_stats *o)
 	o->direct_reclaims = stat_read(q, STAT_RECLAIM_DIRECT);
 	o->warnings = stat_read(q, STAT_WARN);
 	o->pins = stat_read(q, STAT_PIN);
+	o->demoted_pages = stat_read(q, STAT_DEMOTED);
+	o->promoted_pages = stat_read(q, STAT_PROMOTED);
+	o->promotions_limited_pages = stat_read(q, STAT_PROMOTE_LIMITED);
+	o->hint_faults = stat_read(q, STAT_HINT_FAULTS);
 }
 
 static void fill_stores(struct quire *q, struct quire_stats *o)

@@ -150,14 +150,141 @@ int run_check_swap(const char *spec, bool try_files, char *msg, size_t msg_size)
 	return 0;
 }
 
+static bool name_ok(const char *s, size_t n)
+{
+	if (!n || n >= RUN_NODE_NAME)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!(s[i] >= 'a' && s[i] <= 'z') && !(s[i] >= 'A' && s[i] <= 'Z') &&
+		    !(s[i] >= '0' && s[i] <= '9') && s[i] != '_' && s[i] != '-')
+			return false;
+	return true;
+}
+
+/* The NUMA node behind "numa=". */
+static int parse_physical(const char *text, s32 *physical)
+{
+	u64 n = 0;
+
+	if (strncmp(text, "numa=", 5) || !text[5])
+		return -1;
+	for (text += 5; *text; text++) {
+		if (*text < '0' || *text > '9' || n > 1023)
+			return -1;
+		n = n * 10 + (u64)(*text - '0');
+	}
+	*physical = (s32)n;
+	return 0;
+}
+
+int run_add_node(struct run_config *c, const char *spec, char *msg, size_t msg_size)
+{
+	const char *eq = strchr(spec, '=');
+	struct run_node *n = &c->node[c->nr_nodes];
+	char size[64];
+	char *tail;
+
+	if (c->nr_nodes == RUN_NODES) {
+		snprintf(msg, msg_size, "more than %d nodes", RUN_NODES);
+		return -1;
+	}
+	if (!eq || !name_ok(spec, (size_t)(eq - spec)) || strlen(eq + 1) >= sizeof(size)) {
+		snprintf(msg, msg_size, "'%s' is not NAME=SIZE[:numa=N]", spec);
+		return -1;
+	}
+	memset(n, 0, sizeof(*n));
+	memcpy(n->name, spec, (size_t)(eq - spec));
+	n->physical = -1;
+	strcpy(size, eq + 1);
+	tail = strchr(size, ':');
+	if (tail)
+		*tail++ = 0;
+	if (tail && parse_physical(tail, &n->physical)) {
+		snprintf(msg, msg_size, "'%s' of node '%s': numa=N is what can be said", tail,
+			 n->name);
+		return -1;
+	}
+	if (run_parse_size(size, &n->bytes) || n->bytes < PMD_SIZE || n->bytes > BIT(46)) {
+		snprintf(msg, msg_size, "size '%s' of node '%s': from 2M to 64T, with K, M or G",
+			 size, n->name);
+		return -1;
+	}
+	for (u32 i = 0; i < c->nr_nodes; i++)
+		if (!strcmp(c->node[i].name, n->name)) {
+			snprintf(msg, msg_size, "two nodes with the name '%s'", n->name);
+			return -1;
+		}
+	c->nr_nodes++;
+	return 0;
+}
+
+static const char *const placements[RUN_PLACEMENTS] = { "fast", "interleave", "random" };
+
+int run_set_placement(struct run_config *c, const char *name)
+{
+	for (u32 i = 0; i < RUN_PLACEMENTS; i++)
+		if (!strcmp(name, placements[i])) {
+			c->placement = i;
+			return 0;
+		}
+	return -1;
+}
+
+/* "name=bytes:numa=N,..."; a node without a NUMA node has no tail. */
+static int encode_nodes(const struct run_config *c, char *text, size_t size)
+{
+	size_t at = 0;
+
+	text[0] = 0;
+	for (u32 i = 0; i < c->nr_nodes; i++) {
+		const struct run_node *n = &c->node[i];
+		int len = snprintf(text + at, size - at, "%s%s=%llu", i ? "," : "", n->name,
+				   (unsigned long long)n->bytes);
+
+		if (len > 0 && n->physical >= 0 && (size_t)len < size - at)
+			len += snprintf(text + at + len, size - at - (size_t)len, ":numa=%d",
+					n->physical);
+		if (len < 0 || (size_t)len >= size - at)
+			return -ENOSPC;
+		at += (size_t)len;
+	}
+	return 0;
+}
+
+static int decode_nodes(struct run_config *c, const char *s, size_t n)
+{
+	char spec[96], why[128];
+
+	for (size_t at = 0; at < n;) {
+		size_t len = 0;
+
+		while (at + len < n && s[at + len] != ',')
+			len++;
+		if (len >= sizeof(spec))
+			return -EINVAL;
+		memcpy(spec, s + at, len);
+		spec[len] = 0;
+		if (run_add_node(c, spec, why, sizeof(why)))
+			return -EINVAL;
+		at += len + 1;
+	}
+	return 0;
+}
+
 int run_config_encode(const struct run_config *c, char *text, size_t size)
 {
-	int n = snprintf(text, size,
-			 "ram=%llu%cstart=%llu%cpid=%d%cquiet=%d%cswap=%s%cjson=%s%clib=%s",
-			 (unsigned long long)c->ram, FIELD_END, (unsigned long long)c->start_ns,
-			 FIELD_END, c->pid, FIELD_END, c->quiet, FIELD_END, c->swap, FIELD_END,
-			 c->json, FIELD_END, c->library);
+	char nodes[RUN_NODES * 64];
+	int n;
 
+	if (encode_nodes(c, nodes, sizeof(nodes)))
+		return -ENOSPC;
+	n = snprintf(text, size,
+		     "ram=%llu%cstart=%llu%cpid=%d%cquiet=%d%cnodes=%s%cplace=%u%cpromote=%llu%c"
+		     "swap=%s%cjson=%s%clib=%s",
+		     (unsigned long long)c->ram, FIELD_END, (unsigned long long)c->start_ns,
+		     FIELD_END, c->pid, FIELD_END, c->quiet, FIELD_END, nodes, FIELD_END,
+		     c->placement, FIELD_END, (unsigned long long)c->promote, FIELD_END, c->swap,
+		     FIELD_END, c->json, FIELD_END, c->library);
 	return n < 0 || (size_t)n >= size ? -ENOSPC : n;
 }
 
@@ -198,6 +325,12 @@ static int decode_field(struct run_config *c, const char *s, size_t n)
 		c->pid = (s32)number(v, len);
 	else if (key == 5 && !memcmp(s, "quiet", 5))
 		c->quiet = number(v, len);
+	else if (key == 5 && !memcmp(s, "nodes", 5))
+		return decode_nodes(c, v, len);
+	else if (key == 5 && !memcmp(s, "place", 5))
+		c->placement = (u32)min(number(v, len), (u64)RUN_PLACEMENTS - 1);
+	else if (key == 7 && !memcmp(s, "promote", 7))
+		c->promote = number(v, len);
 	else if (key == 4 && !memcmp(s, "swap", 4))
 		return text_field(c->swap, sizeof(c->swap), v, len);
 	else if (key == 4 && !memcmp(s, "json", 4))
@@ -210,6 +343,7 @@ static int decode_field(struct run_config *c, const char *s, size_t n)
 int run_config_decode(struct run_config *c, const char *text)
 {
 	memset(c, 0, sizeof(*c));
+	c->promote = ~0ull;
 	while (*text) {
 		const char *end = strchr(text, FIELD_END);
 		size_t n = end ? (size_t)(end - text) : strlen(text);

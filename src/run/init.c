@@ -72,9 +72,21 @@ static void own_files(char *spec, size_t size)
  * locks and reference counts, calls that only single-threaded programs may make), and starting one
  * in a forked child needs malloc's lock, which fork holds.
  */
+/* The space is new, and the placement one that the command has checked. */
+static void place_on_nodes(quire_space_t *s)
+{
+	static const int policy[RUN_PLACEMENTS] = { QUIRE_POLICY_DEFAULT, QUIRE_POLICY_INTERLEAVE,
+						    QUIRE_POLICY_WEIGHTED };
+	u32 all = (u32)BIT(run.config.nr_nodes) - 1;
+
+	if (run.config.nr_nodes && run.config.placement)
+		(void)!quire_set_policy(s, NULL, 0, policy[run.config.placement], all);
+}
+
 static int open_core(char *msg, size_t msg_size)
 {
 	char swap[RUN_SPEC_MAX + 64];
+	struct quire_node nodes[RUN_NODES];
 	struct quire_options opt = {
 		.size = sizeof(opt),
 		.ram_bytes = run.config.ram,
@@ -88,6 +100,13 @@ static int open_core(char *msg, size_t msg_size)
 			own_files(swap, sizeof(swap));
 		opt.swap = swap;
 	}
+	for (u32 i = 0; i < run.config.nr_nodes; i++)
+		nodes[i] = (struct quire_node){ run.config.node[i].bytes,
+						run.config.node[i].physical, i };
+	if (run.config.nr_nodes) {
+		opt.nodes = nodes;
+		opt.nr_nodes = run.config.nr_nodes;
+	}
 	msg[0] = 0;
 	e = quire_open(&opt, &run.q, msg, msg_size);
 	if (e)
@@ -96,10 +115,15 @@ static int open_core(char *msg, size_t msg_size)
 	if (e)
 		return e;
 	quire_space_range(run.space, &run.lo, &run.size);
+	place_on_nodes(run.space);
+	if (run.config.promote != ~0ull)
+		quire_set_promotion(run.q, run.config.promote);
 	if (!quire_space_create(run.q, &run.heap))
 		quire_space_range(run.heap, &run.heap_lo, &run.heap_size);
 	else
 		run.heap = NULL;
+	if (run.heap)
+		place_on_nodes(run.heap);
 	return 0;
 }
 

@@ -123,6 +123,25 @@ static void add_stores(struct text *t)
 	}
 }
 
+static void add_nodes(struct text *t)
+{
+	struct quire_node_info n = { .size = sizeof(n) };
+
+	for (unsigned i = 0; i < run.config.nr_nodes && !quire_node_get(run.q, i, &n); i++) {
+		add(t, "  node      %-8s %s of %s", run.config.node[i].name, SIZE(n.used_bytes),
+		    SIZE(n.bytes));
+		if (n.physical >= 0)
+			add(t, " (NUMA node %d)", n.physical);
+		if (n.promoted_in || n.demoted_out)
+			add(t, "; %llu pages came by use, %llu left by age", LLU(n.promoted_in),
+			    LLU(n.demoted_out));
+		if (n.demoted_in || n.promoted_out)
+			add(t, "; %llu came by age, %llu left by use, used there %llu times",
+			    LLU(n.demoted_in), LLU(n.promoted_out), LLU(n.hint_faults));
+		add(t, "\n");
+	}
+}
+
 static void add_swap(struct text *t, const struct quire_stats *s)
 {
 	u64 pages = s->swap_used_pages * PAGE_SIZE;
@@ -151,6 +170,7 @@ static void report_text(const struct quire_stats *s, int status)
 	    s->ram_limit_bytes ? SIZE(s->ram_limit_bytes) : "none", SIZE(s->metadata_bytes));
 	add(&t, "  faults    %llu minor, %llu major, %llu copy-on-write\n", LLU(s->faults_minor),
 	    LLU(s->faults_major), LLU(s->faults_cow));
+	add_nodes(&t);
 	add_swap(&t, s);
 	add(&t, "  flushes   %llu, of %llu pages\n", LLU(s->tlb_flushes),
 	    LLU(s->tlb_flushed_pages));
@@ -182,7 +202,10 @@ static void report_text(const struct quire_stats *s, int status)
 					swap_pool_bytes) F(swap_write_errors) F(swap_read_errors)  \
 					F(migrated_pages) F(tlb_flushes) F(tlb_flushed_pages)      \
 						F(splits_refused) F(over_limit_pages) F(refaults)  \
-							F(direct_reclaims) F(warnings) F(pins)
+							F(direct_reclaims) F(warnings) F(pins)    \
+								F(demoted_pages) F(promoted_pages) \
+									F(promotions_limited_pages) \
+										F(hint_faults)
 
 /* A string of JSON. */
 static void add_quoted(struct text *t, const char *s)
@@ -195,6 +218,27 @@ static void add_quoted(struct text *t, const char *s)
 			add(t, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
 	}
 	add(t, "\"");
+}
+
+static void json_nodes(struct text *t)
+{
+	struct quire_node_info n = { .size = sizeof(n) };
+
+	if (!run.config.nr_nodes)
+		return;
+	add(t, ",\n \"nodes\": [");
+	for (unsigned i = 0; i < run.config.nr_nodes && !quire_node_get(run.q, i, &n); i++) {
+		add(t, "%s\n  {\"name\": ", i ? "," : "");
+		add_quoted(t, run.config.node[i].name);
+		add(t,
+		    ", \"bytes\": %llu, \"used_bytes\": %llu, \"physical\": %d, "
+		    "\"demoted_in\": %llu, \"demoted_out\": %llu, \"promoted_in\": %llu, "
+		    "\"promoted_out\": %llu, \"hint_faults\": %llu}",
+		    LLU(n.bytes), LLU(n.used_bytes), n.physical, LLU(n.demoted_in),
+		    LLU(n.demoted_out), LLU(n.promoted_in), LLU(n.promoted_out),
+		    LLU(n.hint_faults));
+	}
+	add(t, "]");
 }
 
 static void report_json(const struct quire_stats *s, int status)
@@ -214,6 +258,7 @@ static void report_json(const struct quire_stats *s, int status)
 	if (run.heap)
 		add(&t, ",\n \"heap_region_start\": %llu,\n \"heap_region_bytes\": %llu",
 		    LLU(run.heap_lo), LLU(run.heap_size));
+	json_nodes(&t);
 	add(&t, ",\n \"stores\": [");
 	for (unsigned i = 0; !quire_store_get(run.q, i, &st); i++) {
 		add(&t, "%s\n  {\"name\": ", i ? "," : "");

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 static const char usage[] =
-	"usage: quire run [--ram SIZE] [--swap SPEC] [--json FILE] [--quiet] [--] "
-	"PROGRAM [ARG...]\n"
+	"usage: quire run [--ram SIZE] [--swap SPEC] [--node NAME=SIZE]... [--placement HOW]\n"
+	"                 [--promote RATE] [--json FILE] [--quiet] [--] PROGRAM [ARG...]\n"
 	"\n"
 	"Runs PROGRAM on managed memory. Its heap and its large private mappings are paged\n"
 	"by Quire: at most SIZE is resident, the rest is compressed or written to a file.\n"
@@ -26,6 +26,15 @@ static const char usage[] =
 	"               (default: no bound)\n"
 	"  --swap SPEC  where pages go, fastest first: lz4[:CAP], zstd[:CAP], file:PATH[:SIZE],\n"
 	"               separated by commas (default: lz4)\n"
+	"  --node NAME=SIZE[:numa=N]\n"
+	"               memory of one kind, the fastest first: what is not used goes to the next\n"
+	"               before it goes to a store, and comes back when it is used; numa=N: the\n"
+	"               memory of this machine's node N\n"
+	"  --placement HOW\n"
+	"               where new pages go: fast (default), interleave, random\n"
+	"  --promote RATE\n"
+	"               bytes a second that may move to faster nodes because they are used:\n"
+	"               a size, or 0 (default: 256M)\n"
 	"  --json FILE  write the report as a JSON object\n"
 	"  --quiet      no report on standard error\n"
 	"\n"
@@ -76,6 +85,13 @@ static int set_swap(struct request *q, const char *spec)
 	return 0;
 }
 
+static int set_node(struct request *q, const char *spec)
+{
+	char msg[256];
+
+	return run_add_node(&q->config, spec, msg, sizeof(msg)) ? tool_error("--node: %s", msg) : 0;
+}
+
 static int set_option(struct request *q, const char *name, const char *value)
 {
 	int e;
@@ -86,12 +102,29 @@ static int set_option(struct request *q, const char *name, const char *value)
 	}
 	if (!strcmp(name, "--swap"))
 		return set_swap(q, value);
+	if (!strcmp(name, "--node"))
+		return set_node(q, value);
+	if (!strcmp(name, "--placement"))
+		return run_set_placement(&q->config, value) ?
+			       tool_error("--placement '%s': fast, interleave or random", value) :
+			       0;
+	if (!strcmp(name, "--promote")) {
+		q->config.promote = 0;
+		e = strcmp(value, "0") ? run_parse_size(value, &q->config.promote) : 0;
+		return e ? bad_size(name, value, e) : 0;
+	}
 	return set_json(q, value);
 }
 
 static bool takes_value(const char *name)
 {
-	return !strcmp(name, "--ram") || !strcmp(name, "--swap") || !strcmp(name, "--json");
+	static const char *const names[] = { "--ram",	    "--swap",	 "--json",
+					     "--placement", "--promote", "--node" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
 }
 
 /* Returns the status with which to end, or -1 to go on. */
@@ -99,6 +132,8 @@ static int parse(int argc, char **argv, struct request *q)
 {
 	char name[32];
 	int i = 1;
+
+	q->config.promote = ~0ull;
 
 	for (; i < argc && argv[i][0] == '-'; i++) {
 		char *value = strchr(argv[i], '=');
@@ -130,6 +165,10 @@ static int parse(int argc, char **argv, struct request *q)
 		if (e)
 			return e;
 	}
+	if (!q->config.nr_nodes && (q->config.placement || q->config.promote != ~0ull))
+		return tool_error("run: --placement and --promote are of use with --node only");
+	if (q->config.nr_nodes == 1)
+		return tool_error("run: one --node is no choice: give two or more, or --ram");
 	if (i >= argc)
 		return tool_error("run: no program given");
 	q->program = argv + i;
