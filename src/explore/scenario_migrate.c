@@ -31,7 +31,8 @@ u64 do_migrate(struct env *e, struct folio *const *folios, u32 n)
 		folio_put(e->q, folios[i]);
 	}
 	if (!list_empty(&list))
-		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC, &counts);
+		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC, MIGRATE_FOR_CALL,
+				      &counts);
 	lru_putback_list(e->q, &list);
 	reclaim_step_end(e->q, phase);
 	gate_exit(&e->q->gate);

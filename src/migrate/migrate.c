@@ -10,6 +10,7 @@ struct migration {
 	const struct migrate_ops *ops;
 	void *ctx;
 	struct migrate_counts *counts;
+	enum migrate_reason reason;
 	bool wait; /* for locks and write-back: one folio at a time */
 	struct list *from;
 	struct list again;  /* may succeed in another pass */
@@ -20,12 +21,45 @@ struct migration {
 	struct tlb_batch batch;
 };
 
-static void give_up(struct migration *g, struct folio *f, u64 *why)
+static const struct {
+	enum stat moved, failed;
+} count_of[NR_MIGRATE_REASONS] = {
+	[MIGRATE_FOR_CALL] = { STAT_MIGRATED_CALL, STAT_MIGRATE_FAILED_CALL },
+	[MIGRATE_FOR_DEMOTION] = { STAT_MIGRATED_DEMOTION, STAT_MIGRATE_FAILED_DEMOTION },
+	[MIGRATE_FOR_PROMOTION] = { STAT_MIGRATED_PROMOTION, STAT_MIGRATE_FAILED_PROMOTION },
+	[MIGRATE_FOR_COMPACTION] = { STAT_MIGRATED_COMPACTION, STAT_MIGRATE_FAILED_COMPACTION },
+	[MIGRATE_FOR_OFFLINE] = { STAT_MIGRATED_OFFLINE, STAT_MIGRATE_FAILED_OFFLINE },
+	[MIGRATE_FOR_BALLOON] = { STAT_MIGRATED_BALLOON, STAT_MIGRATE_FAILED_BALLOON },
+	[MIGRATE_FOR_PLACE] = { STAT_MIGRATED_PLACE, STAT_MIGRATE_FAILED_PLACE },
+};
+
+void migrate_count_moved(struct quire *q, enum migrate_reason reason, u64 pages)
 {
-	*why += folio_nr(f);
-	g->counts->failed += folio_nr(f);
+	stat_add(q, STAT_MIGRATED, pages);
+	stat_add(q, count_of[reason].moved, pages);
+}
+
+void migrate_count_failed(struct quire *q, enum migrate_reason reason, u64 pages)
+{
+	stat_add(q, STAT_MIGRATE_FAILED, pages);
+	stat_add(q, count_of[reason].failed, pages);
+}
+
+/* Why a folio stays. */
+enum cause { HOME, NO_MEMORY, IN_USE, REFUSED };
+
+static void give_up(struct migration *g, struct folio *f, enum cause why)
+{
+	static const enum stat count[] = { STAT_MIGRATE_HOME, STAT_MIGRATE_NO_MEMORY,
+					   STAT_MIGRATE_IN_USE, STAT_MIGRATE_REFUSED };
+	struct migrate_counts *c = g->counts;
+	u64 *cause[] = { &c->home, &c->no_memory, &c->in_use, &c->refused };
+
+	*cause[why] += folio_nr(f);
+	c->failed += folio_nr(f);
 	g->nr_failed += folio_nr(f);
-	stat_add(g->q, STAT_MIGRATE_FAILED, folio_nr(f));
+	migrate_count_failed(g->q, g->reason, folio_nr(f));
+	stat_add(g->q, count[why], folio_nr(f));
 	list_add_tail(&f->lru, &g->failed);
 }
 
@@ -97,7 +131,7 @@ static void take(struct migration *g, struct folio *f)
 		if (err == -ENOENT)
 			folio_put(g->q, f); /* the isolation's; perhaps the last */
 		else if (err == -EBUSY)
-			give_up(g, f, &g->counts->home);
+			give_up(g, f, HOME);
 		else
 			list_add_tail(&f->lru, &g->again);
 		return;
@@ -107,7 +141,7 @@ static void take(struct migration *g, struct folio *f)
 		if (split_src(g, f))
 			return;
 		folio_unlock(f);
-		give_up(g, f, &g->counts->no_memory);
+		give_up(g, f, NO_MEMORY);
 		return;
 	}
 	if (!folio_trylock(m->dst))
@@ -115,7 +149,10 @@ static void take(struct migration *g, struct folio *f)
 	m->src = f;
 	m->partial = folio_test(f, PG_PARTIAL);
 	m->av = rmap_hold(g->q, f);
-	m->mapped = folio_is_anon(f) ? m->av != NULL : folio_mapped(f);
+	if (folio_is_anon(f))
+		m->mapped = m->av != NULL;
+	else
+		m->mapped = folio_mapped(f) || !mech_on(g->q, MECH_MIGRATE_UNMAPPED);
 	g->n++;
 }
 
@@ -157,7 +194,7 @@ static void finish(struct migration *g, struct move *m, bool unmapped)
 		return;
 	}
 	g->counts->moved += folio_nr(m->dst);
-	stat_add(g->q, STAT_MIGRATED, folio_nr(m->dst));
+	migrate_count_moved(g->q, g->reason, folio_nr(m->dst));
 	lru_add(g->q, m->dst);
 	folio_put(g->q, m->dst);
 	folio_put(g->q, m->src);
@@ -193,9 +230,17 @@ static void pass(struct migration *g, u32 batch)
 }
 
 u64 migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops, void *ctx,
-		   enum migrate_mode mode, struct migrate_counts *counts)
+		   enum migrate_mode mode, enum migrate_reason reason,
+		   struct migrate_counts *counts)
 {
-	struct migration g = { .q = q, .ops = ops, .ctx = ctx, .counts = counts, .from = from };
+	struct migration g = {
+		.q = q,
+		.ops = ops,
+		.ctx = ctx,
+		.counts = counts,
+		.reason = reason,
+		.from = from,
+	};
 	u32 passes = mode == MIGRATE_SYNC ? BATCH_PASSES : 1;
 
 	list_init(&g.failed);
@@ -208,7 +253,7 @@ u64 migrate_folios(struct quire *q, struct list *from, const struct migrate_ops 
 		struct folio *f = list_first(from, struct folio, lru);
 
 		list_del(&f->lru);
-		give_up(&g, f, &counts->in_use);
+		give_up(&g, f, IN_USE);
 	}
 	list_splice_init(&g.failed, from);
 	return g.nr_failed;

@@ -42,6 +42,18 @@ enum migrate_mode {
 	MIGRATE_SYNC,  /* passes of batches, then one by one, waiting for locks and write-back */
 };
 
+/* Why: each has its own counts (stats.def). */
+enum migrate_reason {
+	MIGRATE_FOR_CALL,       /* move_pages: a program asked */
+	MIGRATE_FOR_DEMOTION,   /* to slower memory */
+	MIGRATE_FOR_PROMOTION,  /* to faster memory */
+	MIGRATE_FOR_COMPACTION, /* room for a large folio */
+	MIGRATE_FOR_OFFLINE,    /* its memory is taken away */
+	MIGRATE_FOR_BALLOON,    /* room for the balloon */
+	MIGRATE_FOR_PLACE,      /* to its own place */
+	NR_MIGRATE_REASONS,
+};
+
 struct migrate_ops {
 	/* A destination of the source's order: owned, ref 1, not charged, as phys_alloc gives it.
 	 * NULL: none; a large anonymous source is split then, and its pages are moved. */
@@ -58,6 +70,7 @@ struct migrate_counts { /* in pages, but for `tries` */
 	u64 home;      /*   home frames */
 	u64 no_memory; /*   no destination */
 	u64 in_use;    /*   pinned, or somebody had a reference, or the lock */
+	u64 refused;   /*   their object did not let them go */
 	u64 split;     /* pages of large folios that were split for want of a destination */
 	u64 tries;     /* folios locked */
 };
@@ -65,10 +78,12 @@ struct migrate_counts { /* in pages, but for `tries` */
 /*
  * Move the isolated folios of `from` (linked by ->lru, each with the isolation's reference). What
  * has moved leaves the list, and its new folio is on its way to the LRU; what could not is left on
- * it. `counts` is added to. 0: all; else the pages that stayed.
+ * it. `counts` is added to. 0: all; else the pages that stayed. A page that nothing maps costs no
+ * walk of the reverse map (STAT_MIGRATE_WALKS, Linux 2ebba6b7).
  */
 u64 must_check migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops,
-			      void *ctx, enum migrate_mode mode, struct migrate_counts *counts);
+			      void *ctx, enum migrate_mode mode, enum migrate_reason reason,
+			      struct migrate_counts *counts);
 
 /*
  * Steps 4 and 5 alone: src, which nothing maps, is isolated and has `extra` references of the
@@ -76,6 +91,7 @@ u64 must_check migrate_folios(struct quire *q, struct list *from, const struct m
  * references and its own first one; src keeps the isolation's and the extra ones. -EAGAIN: somebody
  * else uses src; -ENOMEM; nothing has changed then. LOCKING: both folios locked.
  */
-int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra);
+int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
+				enum migrate_reason reason);
 
 #endif

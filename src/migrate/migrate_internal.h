@@ -20,6 +20,10 @@ struct move {
 	bool partial; /* PG_PARTIAL before step 2 */
 };
 
+/* Pages that moved, or stayed for good. */
+void migrate_count_moved(struct quire *q, enum migrate_reason reason, u64 pages);
+void migrate_count_failed(struct quire *q, enum migrate_reason reason, u64 pages);
+
 /* Steps 4 and 5. 0; -EAGAIN: in use; what the copy hook gave. */
 int must_check move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops,
 			       void *ctx);

@@ -80,12 +80,18 @@ int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *o
 	return take_place(q, m, ops, ctx, 0);
 }
 
-int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra)
+int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
+		     enum migrate_reason reason)
 {
 	static const struct migrate_ops plain;
 	struct move m = { .src = src, .dst = dst };
+	int err = take_place(q, &m, &plain, NULL, extra);
 
-	return take_place(q, &m, &plain, NULL, extra);
+	if (err)
+		migrate_count_failed(q, reason, folio_nr(src));
+	else
+		migrate_count_moved(q, reason, folio_nr(src));
+	return err;
 }
 
 void move_map(struct quire *q, struct move *m, bool moved)

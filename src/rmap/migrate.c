@@ -140,6 +140,7 @@ void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to
 
 	lock_assert_held(&to->flags);
 	DEBUG_ON(folio_nr(from) != folio_nr(to));
+	stat_inc(q, STAT_MIGRATE_WALKS);
 	rwsem_read_lock(sem);
 	for (struct itree_node *it = itree_first(areas, first, last); it;
 	     it = itree_next(areas, it, first, last)) {

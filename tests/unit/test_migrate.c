@@ -103,7 +103,7 @@ static void isolate(struct env *e, struct folio *f, struct list *out)
 static u64 run(struct mover *m, struct list *folios, enum migrate_mode mode,
 	       struct migrate_counts *c)
 {
-	u64 left = migrate_folios(m->e->q, folios, &mover_ops, m, mode, c);
+	u64 left = migrate_folios(m->e->q, folios, &mover_ops, m, mode, MIGRATE_FOR_CALL, c);
 
 	lru_putback_list(m->e->q, folios);
 	return left;
