@@ -11,6 +11,7 @@ struct migration {
 	void *ctx;
 	struct migrate_counts *counts;
 	enum migrate_reason reason;
+	enum migrate_mode mode;
 	bool wait; /* for locks and write-back: one folio at a time */
 	struct list *from;
 	struct list again;  /* may succeed in another pass */
@@ -82,12 +83,14 @@ static bool lock_src(struct migration *g, struct folio *f)
 	return true;
 }
 
-/* Locked: may it be moved at all, now? 0; -EAGAIN; -EBUSY: never; -ENOENT: it is no page of anybody
- * any more. */
+/* Locked: may it be moved at all, now? 0; -EAGAIN; -EXDEV: it is a home frame; -EBUSY: its object
+ * keeps it; -ENOENT: it is no page of anybody any more. */
 static int judge(struct migration *g, struct folio *f)
 {
+	int err;
+
 	if (frame_is_home(g->q->machine, folio_pfn(g->q, f)))
-		return -EBUSY;
+		return -EXDEV;
 	if (folio_test(f, PG_WRITEBACK)) {
 		if (!g->wait)
 			return -EAGAIN;
@@ -95,7 +98,11 @@ static int judge(struct migration *g, struct folio *f)
 	}
 	if (!folio_object(f) && !folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
 		return -ENOENT;
-	return 0;
+	err = object_may_move(f);
+	if (err != -EAGAIN || g->wait)
+		return err == -EAGAIN ? 0 : err;
+	/* Writing it is waiting for it. */
+	return g->mode == MIGRATE_SYNC ? -EAGAIN : -EBUSY;
 }
 
 /* There is no room for all of it at once: page by page. LOCKING: the folio is locked; no more if it
@@ -130,8 +137,10 @@ static void take(struct migration *g, struct folio *f)
 		folio_unlock(f);
 		if (err == -ENOENT)
 			folio_put(g->q, f); /* the isolation's; perhaps the last */
-		else if (err == -EBUSY)
+		else if (err == -EXDEV)
 			give_up(g, f, HOME);
+		else if (err == -EBUSY)
+			give_up(g, f, REFUSED);
 		else
 			list_add_tail(&f->lru, &g->again);
 		return;
@@ -178,7 +187,7 @@ static void unmap(struct migration *g, bool *done)
 /* Steps 4 to 7. */
 static void finish(struct migration *g, struct move *m, bool unmapped)
 {
-	int err = unmapped ? move_take_place(g->q, m, g->ops, g->ctx) : -EAGAIN;
+	int err = unmapped ? move_take_place(g->q, m, g->ops, g->ctx, g->mode) : -EAGAIN;
 	struct folio *f = err ? m->src : m->dst;
 
 	move_map(g->q, m, !err);
@@ -190,7 +199,10 @@ static void finish(struct migration *g, struct move *m, bool unmapped)
 	rmap_drop_unused_copy(g->q, f);
 	if (err) {
 		put_dst(g, m->dst);
-		list_add_tail(&m->src->lru, &g->again);
+		if (err == -EBUSY)
+			give_up(g, m->src, REFUSED);
+		else
+			list_add_tail(&m->src->lru, &g->again);
 		return;
 	}
 	g->counts->moved += folio_nr(m->dst);
@@ -239,6 +251,7 @@ u64 migrate_folios(struct quire *q, struct list *from, const struct migrate_ops 
 		.ctx = ctx,
 		.counts = counts,
 		.reason = reason,
+		.mode = mode,
 		.from = from,
 	};
 	u32 passes = mode == MIGRATE_SYNC ? BATCH_PASSES : 1;

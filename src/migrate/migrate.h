@@ -7,8 +7,9 @@
  *   2 unmap       entries become migration entries (rmap.h); what is not mapped is not looked for
  *   3 flush       once for the batch: from here on no store reaches the old frame
  *   4 copy        if nobody but the caller and the caches has a reference
- *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); the new one takes its
- *                 place in the object's or the swap cache, its flags and its charge
+ *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); its object is asked
+ *                 (object.h: migrate_folio); the new one takes its place in the object's or the
+ *                 swap cache, its flags and its charge
  *   6 map         migration entries become entries of the new folio, or of the old one if it stays
  *   7 unlock      wakes who waits
  *
@@ -27,7 +28,9 @@
  *  3. What could not be moved is mapped as before and on the caller's list, isolated as it was.
  *  4. It ends: a bounded number of tries for each folio, and only a single one is waited for.
  *
- * Home frames cannot move: the address is the frame.
+ * Home frames cannot move: the address is the frame. What an object keeps beside a folio's bytes
+ * goes along by its migrate_folio, or the folio stays; where it is kept only while the folio is
+ * dirty, MIGRATE_SYNC writes it out between 3 and 4.
  * Locking: no core lock held but the gate. Takes FOLIO, then as rmap.h says; of a second folio only
  * by trylock, so that two migrations never wait for each other.
  */
@@ -36,11 +39,6 @@
 
 #include "rmap/rmap.h"
 #include "swap/swap.h"
-
-enum migrate_mode {
-	MIGRATE_ASYNC, /* one pass, waits for nothing */
-	MIGRATE_SYNC,  /* passes of batches, then one by one, waiting for locks and write-back */
-};
 
 /* Why: each has its own counts (stats.def). */
 enum migrate_reason {
@@ -89,7 +87,8 @@ u64 must_check migrate_folios(struct quire *q, struct list *from, const struct m
  * Steps 4 and 5 alone: src, which nothing maps, is isolated and has `extra` references of the
  * caller's besides; dst as from alloc, above. 0: dst stands in its place and has the caches'
  * references and its own first one; src keeps the isolation's and the extra ones. -EAGAIN: somebody
- * else uses src; -ENOMEM; nothing has changed then. LOCKING: both folios locked.
+ * else uses src; -EBUSY: its object keeps it; -ENOMEM; nothing has changed then. LOCKING: both
+ * folios locked.
  */
 int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
 				enum migrate_reason reason);

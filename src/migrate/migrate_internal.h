@@ -24,9 +24,9 @@ struct move {
 void migrate_count_moved(struct quire *q, enum migrate_reason reason, u64 pages);
 void migrate_count_failed(struct quire *q, enum migrate_reason reason, u64 pages);
 
-/* Steps 4 and 5. 0; -EAGAIN: in use; what the copy hook gave. */
+/* Steps 4 and 5. 0; -EAGAIN: in use; -EBUSY: its object refuses; what the copy hook gave. */
 int must_check move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops,
-			       void *ctx);
+			       void *ctx, enum migrate_mode mode);
 /* Step 6, to dst if it has `moved`, else back to src. */
 void move_map(struct quire *q, struct move *m, bool moved);
 

@@ -49,9 +49,32 @@ static void replace(struct quire *q, struct move *m, u32 extra)
 	folio_unfreeze(src, 1 + extra);
 }
 
+/* What an object keeps only while the folio is dirty goes to the medium first. LOCKING: the folio
+ * is unmapped and flushed, and stays so. */
+static int settle(struct quire *q, struct folio *src)
+{
+	int err = object_may_move(src), why = 0;
+
+	if (err != -EAGAIN)
+		return err;
+	if (object_writeout(q, &src, 1, &why) != 1)
+		return -EBUSY;
+	return object_may_move(src);
+}
+
+/* LOCKING: src is frozen. */
+static int ask_object(struct move *m, enum migrate_mode mode)
+{
+	struct object *o = folio_object(m->src);
+
+	if (!o || !o->ops->migrate_folio)
+		return 0;
+	return o->ops->migrate_folio(o, m->dst, m->src, mode);
+}
+
 /* `extra`: the caller's references beside the isolation's. */
 static int take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx,
-		      u32 extra)
+		      u32 extra, enum migrate_mode mode)
 {
 	u64 to = folio_pfn(q, m->dst), from = folio_pfn(q, m->src);
 	u32 nr = folio_nr(m->src), expected = expected_refs(m->src, extra);
@@ -63,21 +86,30 @@ static int take_place(struct quire *q, struct move *m, const struct migrate_ops 
 	/* A look, before work is done for nothing. */
 	if (a32_read(&m->src->ref) != expected && freeze)
 		return -EAGAIN;
+	err = settle(q, m->src);
+	if (err)
+		return err;
 	err = ops->copy ? ops->copy(q, to, from, nr, ctx) :
 			  phys_copy_frames(q, to, from, nr, false);
 	if (err)
 		return err;
 	if (freeze ? !folio_freeze(m->src, expected) : a32_xchg(&m->src->ref, 0) == 0)
 		return -EAGAIN;
+	err = ask_object(m, mode);
+	if (err) {
+		folio_unfreeze(m->src, expected);
+		return err;
+	}
 	meta_copy(q, to, from, nr);
 	replace(q, m, extra);
 	TRACE(q, EV_MIGRATE, from, to, nr);
 	return 0;
 }
 
-int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx)
+int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx,
+		    enum migrate_mode mode)
 {
-	return take_place(q, m, ops, ctx, 0);
+	return take_place(q, m, ops, ctx, 0, mode);
 }
 
 int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
@@ -85,8 +117,10 @@ int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 
 {
 	static const struct migrate_ops plain;
 	struct move m = { .src = src, .dst = dst };
-	int err = take_place(q, &m, &plain, NULL, extra);
+	int err = object_may_move(src) ? -EBUSY : 0;
 
+	if (!err)
+		err = take_place(q, &m, &plain, NULL, extra, MIGRATE_ASYNC);
 	if (err)
 		migrate_count_failed(q, reason, folio_nr(src));
 	else

@@ -184,11 +184,190 @@ static void counted_by_reason(void **st)
 	close_all(&m);
 }
 
+/* ---- what the object has to say ---- */
+
+/* What these operations keep for each page: the frame that it is in. */
+static struct {
+	u64 frame[PAGES];
+	u32 calls;
+	int answer;
+} kept;
+
+static int moved_folio(struct object *o, struct folio *dst, struct folio *src,
+		       enum migrate_mode mode)
+{
+	(void)mode;
+	kept.calls++;
+	/* Both locked; nobody finds the old one, nobody knows the new one, which has the bytes. */
+	assert_true(folio_test(src, PG_LOCKED) && folio_test(dst, PG_LOCKED));
+	assert_int_equal(a32_read(&src->ref), 0);
+	assert_false(folio_mapped(src));
+	assert_ptr_equal(folio_object(src), o);
+	assert_null(aptr_read(&dst->mapping));
+	assert_memory_equal(o->q->machine->ops->frame_window(o->q->machine, folio_pfn(o->q, dst)),
+			    o->q->machine->ops->frame_window(o->q->machine, folio_pfn(o->q, src)),
+			    PAGE_SIZE);
+	assert_int_equal(kept.frame[src->index], folio_pfn(o->q, src));
+	if (!kept.answer)
+		kept.frame[src->index] = folio_pfn(o->q, dst);
+	return kept.answer;
+}
+
+static void keep_all(struct mover *m)
+{
+	memset(&kept, 0, sizeof(kept));
+	for (u64 i = 0; i < PAGES; i++)
+		kept.frame[i] = folio_pfn(m->e.q, cached(m, i));
+}
+
+static void expect_kept(struct mover *m)
+{
+	for (u64 i = 0; i < PAGES; i++)
+		assert_int_equal(kept.frame[i], folio_pfn(m->e.q, cached(m, i)));
+	assert_int_equal(object_check(m->o), 0);
+}
+
+/* Once for each move, mapped or not, and what it keeps goes along. */
+static void callback_once(void **st)
+{
+	struct object_ops ops = medium_ops;
+	struct mover m;
+	u64 va;
+
+	(void)st;
+	ops.migrate_folio = moved_folio;
+	ops.keeps = OBJECT_KEEPS_ALWAYS;
+	for (u32 kind = 0; kind < 4; kind += 2) {
+		struct migrate_counts c = { 0 };
+
+		open_with(&m, kind, &ops);
+		fill(&m, 40);
+		keep_all(&m);
+		assert_int_equal(
+			space_map_object(m.e.q, m.e.s, 0, PG(PAGES), RW, MAP_F_SHARED, m.o, 0, &va),
+			0);
+		for (u32 i = 0; i < PAGES / 2; i++)
+			assert_int_equal(env_store(&m.e, va + PG(i), 40 + i), 0);
+		assert_int_equal(move(&m, PAGES, MIGRATE_ASYNC, MIGRATE_FOR_CALL, &c), 0);
+		assert_int_equal(kept.calls, PAGES);
+		expect_kept(&m);
+		assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), 0);
+		assert_int_equal(kept.calls, 2 * PAGES);
+		expect_kept(&m);
+		expect(&m, 40);
+		assert_int_equal(space_unmap(m.e.q, m.e.s, va, PG(PAGES)), 0);
+		close_all(&m);
+	}
+}
+
+/* It says no: everything is as before; -EAGAIN is asked again, but not for ever. */
+static void callback_refuses(void **st)
+{
+	struct object_ops ops = medium_ops;
+	struct migrate_counts c = { 0 };
+	struct folio *before[PAGES];
+	struct mover m;
+
+	(void)st;
+	ops.migrate_folio = moved_folio;
+	open_with(&m, 2, &ops);
+	fill(&m, 40);
+	keep_all(&m);
+	for (u32 i = 0; i < PAGES; i++)
+		before[i] = cached(&m, i);
+	kept.answer = -EBUSY;
+	assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), PAGES);
+	assert_int_equal(kept.calls, PAGES);
+	assert_int_equal(c.refused, PAGES);
+	assert_int_equal(stat_read(m.e.q, STAT_MIGRATE_REFUSED), PAGES);
+	kept.answer = -EAGAIN;
+	assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), PAGES);
+	assert_int_equal(kept.calls, 11 * PAGES);
+	assert_int_equal(c.in_use, PAGES);
+	assert_int_equal(m.got, m.back);
+	for (u32 i = 0; i < PAGES; i++) {
+		assert_ptr_equal(cached(&m, i), before[i]);
+		assert_true(folio_test(before[i], PG_LRU) && folio_test(before[i], PG_DIRTY));
+		assert_int_equal(a32_read(&before[i]->ref), 1);
+	}
+	env_check(&m.e);
+	expect_kept(&m);
+	expect(&m, 40);
+	kept.answer = 0;
+	assert_int_equal(move(&m, PAGES, MIGRATE_ASYNC, MIGRATE_FOR_CALL, &c), 0);
+	expect_kept(&m);
+	expect(&m, 40);
+	close_all(&m);
+}
+
+/* No callback, and something is kept: never moved blindly. */
+static void keeps_always(void **st)
+{
+	struct object_ops ops = medium_ops;
+	struct migrate_counts c = { 0 };
+	struct mover m;
+
+	(void)st;
+	ops.keeps = OBJECT_KEEPS_ALWAYS;
+	open_with(&m, 2, &ops);
+	fill(&m, 40);
+	keep_all(&m);
+	assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), PAGES);
+	assert_int_equal(c.refused, PAGES);
+	assert_int_equal(m.got, 0);
+	assert_int_equal(m.d->writes, 0);
+	expect_kept(&m);
+	expect(&m, 40);
+	close_all(&m);
+}
+
+static void keeps_while_dirty(void **st)
+{
+	struct object_ops ops = medium_ops;
+	struct migrate_counts c = { 0 };
+	struct mover m;
+	u64 v = 0;
+
+	(void)st;
+	ops.keeps = OBJECT_KEEPS_WHILE_DIRTY;
+	open_with(&m, 2, &ops);
+	fill(&m, 40);
+	keep_all(&m);
+	/* Nothing is waited for: they stay. */
+	assert_int_equal(move(&m, PAGES, MIGRATE_ASYNC, MIGRATE_FOR_CALL, &c), PAGES);
+	assert_int_equal(c.refused, PAGES);
+	expect_kept(&m);
+	/* They cannot be written: they stay, dirty. */
+	m.d->fail_write = -EIO;
+	m.d->fail_index = 3;
+	assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), 1);
+	assert_int_equal(c.refused, PAGES + 1);
+	assert_int_equal(folio_pfn(m.e.q, cached(&m, 3)), kept.frame[3]);
+	assert_true(folio_test(cached(&m, 3), PG_DIRTY));
+	assert_int_equal(c.moved, PAGES - 1);
+	/* The others were written out first. */
+	assert_int_equal(m.d->writes, PAGES - 1);
+	for (u64 i = 0; i < PAGES; i++) {
+		memcpy(&v, m.d->bytes + PG(i), sizeof(v));
+		assert_int_equal(v, i == 3 ? 0 : 40 + i);
+		assert_int_equal(folio_test(cached(&m, i), PG_DIRTY), i == 3);
+	}
+	m.d->fail_write = 0;
+	assert_int_equal(move(&m, PAGES, MIGRATE_SYNC, MIGRATE_FOR_CALL, &c), 0);
+	assert_int_equal(m.d->writes, PAGES);
+	object_expect_clean(m.o);
+	/* Clean ones just move. */
+	assert_int_equal(move(&m, PAGES, MIGRATE_ASYNC, MIGRATE_FOR_CALL, &c), 0);
+	expect(&m, 40);
+	close_all(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(walks),
-		cmocka_unit_test(counted_by_reason),
+		cmocka_unit_test(walks),         cmocka_unit_test(counted_by_reason),
+		cmocka_unit_test(callback_once), cmocka_unit_test(callback_refuses),
+		cmocka_unit_test(keeps_always),  cmocka_unit_test(keeps_while_dirty),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
