@@ -1,7 +1,6 @@
 /* migrate.c - batches, passes and retries: the loop around the move of one folio. */
 #include "migrate/migrate_internal.h"
 
-#define BATCH         32u
 #define BATCH_PASSES  3u
 #define SINGLE_PASSES 7u
 
@@ -17,7 +16,7 @@ struct migration {
 	struct list again;  /* may succeed in another pass */
 	struct list failed; /* will not */
 	u64 nr_failed;      /* pages on it */
-	struct move move[BATCH];
+	struct move move[MIGRATE_BATCH];
 	u32 n;
 	struct tlb_batch batch;
 };
@@ -168,9 +167,9 @@ static void take(struct migration *g, struct folio *f)
 /* Steps 2 and 3. done[i]: nothing maps the i'th any more. */
 static void unmap(struct migration *g, bool *done)
 {
-	struct folio *mapped[BATCH];
+	struct folio *mapped[MIGRATE_BATCH];
 	u32 n = 0, k = 0;
-	bool ok[BATCH];
+	bool ok[MIGRATE_BATCH];
 
 	for (u32 i = 0; i < g->n; i++)
 		if (g->move[i].mapped)
@@ -184,10 +183,36 @@ static void unmap(struct migration *g, bool *done)
 		done[i] = g->move[i].mapped ? ok[k++] : !folio_mapped(g->move[i].src);
 }
 
-/* Steps 4 to 7. */
-static void finish(struct migration *g, struct move *m, bool unmapped)
+/* Step 4. */
+static void copy(struct migration *g, const bool *unmapped)
 {
-	int err = unmapped ? move_take_place(g->q, m, g->ops, g->ctx, g->mode) : -EAGAIN;
+	struct migrate_copy bytes[MIGRATE_BATCH];
+	struct move *of[MIGRATE_BATCH];
+	u32 n = 0;
+
+	for (u32 i = 0; i < g->n; i++) {
+		struct move *m = &g->move[i];
+
+		m->err = unmapped[i] ? move_ready(g->q, m, 0) : -EAGAIN;
+		if (m->err)
+			continue;
+		bytes[n] = move_bytes(g->q, m);
+		of[n++] = m;
+	}
+	if (!n)
+		return;
+	if (g->ops->copy)
+		g->ops->copy(g->q, bytes, n, g->ctx);
+	else
+		copier_copy(g->q, bytes, n);
+	for (u32 i = 0; i < n; i++)
+		of[i]->err = bytes[i].err;
+}
+
+/* Steps 5 to 7. */
+static void finish(struct migration *g, struct move *m)
+{
+	int err = m->err ? m->err : move_take_place(g->q, m, 0, g->mode);
 	struct folio *f = err ? m->src : m->dst;
 
 	move_map(g->q, m, !err);
@@ -214,7 +239,7 @@ static void finish(struct migration *g, struct move *m, bool unmapped)
 
 static void run_batch(struct migration *g, u32 max)
 {
-	bool unmapped[BATCH];
+	bool unmapped[MIGRATE_BATCH];
 
 	g->n = 0;
 	while (!list_empty(g->from) && g->n < max) {
@@ -226,8 +251,9 @@ static void run_batch(struct migration *g, u32 max)
 	if (!g->n)
 		return;
 	unmap(g, unmapped);
+	copy(g, unmapped);
 	for (u32 i = 0; i < g->n; i++)
-		finish(g, &g->move[i], unmapped[i]);
+		finish(g, &g->move[i]);
 	/* Nothing is pending, unless the switch is off. */
 	tlb_batch_flush(&g->batch);
 }
@@ -258,7 +284,7 @@ u64 migrate_folios(struct quire *q, struct list *from, const struct migrate_ops 
 
 	list_init(&g.failed);
 	for (u32 i = 0; i < passes && !list_empty(from); i++)
-		pass(&g, BATCH);
+		pass(&g, MIGRATE_BATCH);
 	g.wait = true;
 	for (u32 i = 0; mode == MIGRATE_SYNC && i < SINGLE_PASSES && !list_empty(from); i++)
 		pass(&g, 1);

@@ -6,7 +6,8 @@
  *   1 lock        the folio (of a batch only by trylock), get and lock a destination
  *   2 unmap       entries become migration entries (rmap.h); what is not mapped is not looked for
  *   3 flush       once for the batch: from here on no store reaches the old frame
- *   4 copy        if nobody but the caller and the caches has a reference
+ *   4 copy        what nobody but the caller and the caches has a reference to; all of the batch
+ *                 together
  *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); its object is asked
  *                 (object.h: migrate_folio); the new one takes its place in the object's or the
  *                 swap cache, its flags and its charge
@@ -14,8 +15,9 @@
  *   7 unlock      wakes who waits
  *
  * Why nothing is lost. A store by an old translation comes before 3, so before 4. A pin, or anybody
- * who has found the folio in a cache, has a reference: seen before 4, and again by 5, which fails
- * then; who writes to a cached folio has it locked, so not between 4 and 5. Afterwards the old
+ * who has found the folio in a cache, has a reference: looked at before 4, and frozen by 5, which
+ * fails then. Who comes and goes in between, while the rest of the batch is copied, has written
+ * nothing: who writes to a cached folio has it locked, and a pin needs an entry. Afterwards the old
  * folio is in no cache and no entry, and its last reference is the caller's.
  *
  * The references that 4 and 5 expect: the isolation's, one for each page from the swap cache, one
@@ -52,14 +54,25 @@ enum migrate_reason {
 	NR_MIGRATE_REASONS,
 };
 
+#define MIGRATE_BATCH 32u /* folios that are unmapped, flushed and copied together */
+
+/* The bytes of one folio on their way. */
+struct migrate_copy {
+	u64 to, from; /* frame numbers */
+	u32 nr;
+	int err;
+};
+
 struct migrate_ops {
 	/* A destination of the source's order: owned, ref 1, not charged, as phys_alloc gives it.
 	 * NULL: none; a large anonymous source is split then, and its pages are moved. */
 	struct folio *(*alloc)(struct quire *q, struct folio *src, void *ctx);
 	/* It was not used. NULL: it is freed. */
 	void (*free)(struct quire *q, struct folio *dst, void *ctx);
-	/* The bytes of nr frames; 0 or an error, then the folio stays. NULL: this thread copies. */
-	int (*copy)(struct quire *q, u64 to_pfn, u64 from_pfn, u32 nr, void *ctx);
+	/* The bytes of all folios of a batch, which nobody stores to; sets each one's err: 0, or
+	 * its folio stays. It may spread them over threads, or hand them to a device. NULL: this
+	 * thread copies, with the copier's help for large batches (copier.h). */
+	void (*copy)(struct quire *q, struct migrate_copy *copy, u32 n, void *ctx);
 };
 
 struct migrate_counts { /* in pages, but for `tries` */
@@ -72,6 +85,10 @@ struct migrate_counts { /* in pages, but for `tries` */
 	u64 split;     /* pages of large folios that were split for want of a destination */
 	u64 tries;     /* folios locked */
 };
+
+int must_check migrate_create(struct quire *q);
+/* Stops the copier's threads. */
+void migrate_destroy(struct quire *q);
 
 /*
  * Move the isolated folios of `from` (linked by ->lru, each with the isolation's reference). What

@@ -9,8 +9,14 @@
 #include "base/inject.h"
 #include "base/mech.h"
 #include "base/trace.h"
+#include "migrate/copier.h"
 #include "migrate/migrate.h"
 #include "swap/meta.h"
+
+/* q->migrate */
+struct migrate_state {
+	struct copier copier;
+};
 
 struct move {
 	struct folio *src, *dst;
@@ -18,15 +24,20 @@ struct move {
 		*av;  /* held while nothing maps the folio; NULL: an object's, or not mapped */
 	bool mapped;  /* step 2 has work */
 	bool partial; /* PG_PARTIAL before step 2 */
+	int err;      /* why it is not to be copied, or was not */
 };
 
 /* Pages that moved, or stayed for good. */
 void migrate_count_moved(struct quire *q, enum migrate_reason reason, u64 pages);
 void migrate_count_failed(struct quire *q, enum migrate_reason reason, u64 pages);
 
-/* Steps 4 and 5. 0; -EAGAIN: in use; -EBUSY: its object refuses; what the copy hook gave. */
-int must_check move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops,
-			       void *ctx, enum migrate_mode mode);
+/* Before step 4: is it to be copied? `extra`: the caller's references beside the isolation's. 0;
+ * -EAGAIN: in use; -EBUSY: its object keeps it. LOCKING: nothing maps it, and that is flushed. */
+int must_check move_ready(struct quire *q, struct move *m, u32 extra);
+/* What step 4 copies. */
+struct migrate_copy move_bytes(struct quire *q, const struct move *m);
+/* Step 5, when it is copied. 0; -EAGAIN: in use; what its object said. */
+int must_check move_take_place(struct quire *q, struct move *m, u32 extra, enum migrate_mode mode);
 /* Step 6, to dst if it has `moved`, else back to src. */
 void move_map(struct quire *q, struct move *m, bool moved);
 

@@ -72,27 +72,32 @@ static int ask_object(struct move *m, enum migrate_mode mode)
 	return o->ops->migrate_folio(o, m->dst, m->src, mode);
 }
 
-/* `extra`: the caller's references beside the isolation's. */
-static int take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx,
-		      u32 extra, enum migrate_mode mode)
+int move_ready(struct quire *q, struct move *m, u32 extra)
 {
-	u64 to = folio_pfn(q, m->dst), from = folio_pfn(q, m->src);
-	u32 nr = folio_nr(m->src), expected = expected_refs(m->src, extra);
-	bool freeze = mech_on(q, MECH_REF_FREEZE);
-	int err;
-
 	if (inject_fail(q->inject, INJECT_MIGRATE))
 		return -EAGAIN;
 	/* A look, before work is done for nothing. */
-	if (a32_read(&m->src->ref) != expected && freeze)
+	if (a32_read(&m->src->ref) != expected_refs(m->src, extra) && mech_on(q, MECH_REF_FREEZE))
 		return -EAGAIN;
-	err = settle(q, m->src);
-	if (err)
-		return err;
-	err = ops->copy ? ops->copy(q, to, from, nr, ctx) :
-			  phys_copy_frames(q, to, from, nr, false);
-	if (err)
-		return err;
+	return settle(q, m->src);
+}
+
+struct migrate_copy move_bytes(struct quire *q, const struct move *m)
+{
+	return (struct migrate_copy){
+		.to = folio_pfn(q, m->dst),
+		.from = folio_pfn(q, m->src),
+		.nr = folio_nr(m->src),
+	};
+}
+
+int move_take_place(struct quire *q, struct move *m, u32 extra, enum migrate_mode mode)
+{
+	struct migrate_copy b = move_bytes(q, m);
+	u32 expected = expected_refs(m->src, extra);
+	bool freeze = mech_on(q, MECH_REF_FREEZE);
+	int err;
+
 	if (freeze ? !folio_freeze(m->src, expected) : a32_xchg(&m->src->ref, 0) == 0)
 		return -EAGAIN;
 	err = ask_object(m, mode);
@@ -100,27 +105,28 @@ static int take_place(struct quire *q, struct move *m, const struct migrate_ops 
 		folio_unfreeze(m->src, expected);
 		return err;
 	}
-	meta_copy(q, to, from, nr);
+	meta_copy(q, b.to, b.from, b.nr);
 	replace(q, m, extra);
-	TRACE(q, EV_MIGRATE, from, to, nr);
+	TRACE(q, EV_MIGRATE, b.from, b.to, b.nr);
 	return 0;
 }
 
-int move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops, void *ctx,
-		    enum migrate_mode mode)
+static int copy_and_take_place(struct quire *q, struct move *m, u32 extra)
 {
-	return take_place(q, m, ops, ctx, 0, mode);
+	struct migrate_copy b = move_bytes(q, m);
+	int err = object_may_move(m->src) ? -EBUSY : move_ready(q, m, extra);
+
+	if (!err)
+		err = phys_copy_frames(q, b.to, b.from, b.nr, false);
+	return err ? err : move_take_place(q, m, extra, MIGRATE_ASYNC);
 }
 
 int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
 		     enum migrate_reason reason)
 {
-	static const struct migrate_ops plain;
 	struct move m = { .src = src, .dst = dst };
-	int err = object_may_move(src) ? -EBUSY : 0;
+	int err = copy_and_take_place(q, &m, extra);
 
-	if (!err)
-		err = take_place(q, &m, &plain, NULL, extra, MIGRATE_ASYNC);
 	if (err)
 		migrate_count_failed(q, reason, folio_nr(src));
 	else
