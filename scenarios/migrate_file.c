@@ -221,3 +221,59 @@ SCENARIO(migrate_file_pin) = {
 	.setup = setup_pin,
 	.end = end_pin,
 };
+
+/* ---- a page that nothing maps ---- */
+
+#define WALKS 4
+
+static void migrate_unmapped_page(struct env *e)
+{
+	u64 before = stat_read(e->q, STAT_MIGRATE_WALKS);
+
+	e->r[MOVED] = do_migrate(e, &e->folio, 1);
+	e->r[WALKS] = stat_read(e->q, STAT_MIGRATE_WALKS) - before;
+}
+
+static void unmapper(struct env *e)
+{
+	must(!do_unmap(e, AT(0), 1), "munmap failed");
+	e->r[DONE] = 1;
+}
+
+static void setup_unmapped(struct env *e)
+{
+	file(e, 1);
+	must(!do_file_store(e, 0, 7) && !do_fsync(e), "set-up: write");
+	file_area(e, AT(0), 1, RW, true);
+	e->folio = object_lookup(e->object, 0);
+	folio_put(e->q, e->folio);
+	lru_drain_all(e->q);
+	watch_folio(e, e->folio);
+	actor(e, "migrate", 2, migrate_unmapped_page);
+	actor(e, "munmap", 0, unmapper);
+}
+
+static void end_unmapped(struct env *e)
+{
+	u64 v = 0;
+
+	must(e->r[DONE], "munmap has not ended");
+	must(e->r[MOVED] == 1, "the page was not moved");
+	must(!e->r[WALKS], "%d walks for a page that nothing maps", (int)e->r[WALKS]);
+	must(do_file_load(e, 0, &v) == sizeof(v) && v == 7, "the page is lost");
+}
+
+SCENARIO(migrate_file_unmapped) = {
+	.name = "migrate_file_unmapped",
+	.title = "a page of a file that nothing maps moves while the file is unmapped elsewhere",
+	.picture = "  CPU2: migration                CPU0: munmap of another page's area\n"
+		   "  (mapped? no: no walk)\n"
+		   "  the areas' lock for nothing    waits for it\n"
+		   "  copy; replaced\n"
+		   "  the areas' lock for nothing    waits for it\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_MIGRATE_UNMAPPED),
+	.setup = setup_unmapped,
+	.end = end_unmapped,
+};

@@ -126,6 +126,48 @@ SCENARIO(migrate_wait) = {
 	.end = end_wait,
 };
 
+/* ---- a thread that helps with the copy ---- */
+
+static void migrate_and_load(struct env *e)
+{
+	u64 v = 0;
+
+	migrate(e);
+	must(!user_load(e, AT(0), &v) && v == 1, "the load gives %d", (int)v);
+	must(!user_store(e, AT(0), 2), "the store failed");
+	e->r[STORED] = 1;
+}
+
+static void helper(struct env *e)
+{
+	do_copier_help(e);
+}
+
+static void setup_copier(struct env *e)
+{
+	one_page(e);
+	prepare_copier(e);
+	actor(e, "migrate", 1, migrate_and_load);
+	actor(e, "copier", 0, helper);
+}
+
+SCENARIO(migrate_copier) = {
+	.name = "migrate_copier",
+	.title = "another thread copies a page that moves",
+	.picture = "  CPU1: migration, then a user   CPU0: copier\n"
+		   "  a batch to be copied\n"
+		   "                                 takes a piece of it\n"
+		   "  no piece is left\n"
+		   "  (waits for who has one)\n"
+		   "  present: the new frame\n"
+		   "  loads; stores                  copies\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_COPIER_WAIT),
+	.setup = setup_copier,
+	.end = end_store,
+};
+
 /* ---- a pin ---- */
 
 static void pin(struct env *e)

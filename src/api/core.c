@@ -8,6 +8,7 @@
 #include "fault/fault.h"
 #include "gather/gather.h"
 #include "machine/machine.h"
+#include "migrate/copier.h"
 #include "object/object.h"
 #include "reclaim/reclaim.h"
 #include "reclaim/tier.h"
@@ -70,6 +71,11 @@ static int create_swap(struct quire *q, const struct core_config *cfg)
 	return swap_create(q, cfg->swap_spec, unread, sizeof(unread));
 }
 
+static int create_migrate(struct quire *q, const struct core_config *cfg)
+{
+	return migrate_create(q);
+}
+
 static int create_fault(struct quire *q, const struct core_config *cfg)
 {
 	return fault_create(q);
@@ -122,6 +128,11 @@ static int create_background(struct quire *q, const struct core_config *cfg)
 	return cfg->background ? reclaim_start_background(q) : 0;
 }
 
+static int create_copier(struct quire *q, const struct core_config *cfg)
+{
+	return cfg->copy_threads ? copier_start(q, cfg->copy_threads, COPIER_MIN_PAGES) : 0;
+}
+
 static const struct part parts[] = {
 	{ create_phys, phys_destroy },
 	{ create_tables, pt_destroy },
@@ -130,10 +141,12 @@ static const struct part parts[] = {
 	{ create_rmap, rmap_destroy },
 	{ create_gather, NULL },
 	{ create_swap, swap_destroy },
+	{ create_migrate, migrate_destroy },
 	{ create_fault, fault_destroy },
 	{ create_reclaim, reclaim_destroy },
 	{ create_spaces, spaces_destroy },
 	{ create_background, reclaim_stop_background },
+	{ create_copier, copier_stop },
 };
 
 static void *source_map(void *ctx, size_t bytes)

@@ -18,6 +18,7 @@ struct core_config {
 	u64 ram_limit_pages;   /* of the root control group; 0: none */
 	struct phys_config phys;
 	bool background; /* start background reclaim */
+	u32 copy_threads; /* help with the copies of large migrations (migrate/copier.h) */
 	char *msg;       /* receives one line when the stores are refused; may be NULL */
 	size_t msg_size;
 };

@@ -44,6 +44,7 @@ struct quire {
 	struct tlb *tlb;	   /* (C) */
 	struct rmap *rmap;	   /* (C) */
 	struct swap *swap;	   /* (C) */
+	struct migrate_state *migrate; /* (C) */
 	struct fault_state *fault; /* (C) */
 	struct reclaim *reclaim;   /* (C) */
 	struct spaces *spaces;	   /* (C) */

@@ -138,6 +138,9 @@ int do_fault(struct env *e, u64 va, u32 access);
 u64 do_reclaim(struct env *e, struct folio *f);
 /* Move n folios to other frames: isolate them, one batch, one try. Returns pages moved. */
 u64 do_migrate(struct env *e, struct folio *const *folios, u32 n);
+/* Copies of one page and more are shared with whoever helps, as a thread of the copier does. */
+void prepare_copier(struct env *e);
+void do_copier_help(struct env *e);
 /* A look at its accessed bits, as reclaim takes it: with the folio locked. The number found set. */
 u32 do_referenced(struct env *e, struct folio *f);
 /* Off its list and back (mlock, deactivation). True: it was isolated. */

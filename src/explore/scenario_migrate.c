@@ -5,7 +5,7 @@
  * any frames.
  */
 #include "explore/scenario_env.h"
-#include "migrate/migrate.h"
+#include "migrate/copier.h"
 
 static struct folio *alloc_any(struct quire *q, struct folio *src, void *ctx)
 {
@@ -31,9 +31,22 @@ u64 do_migrate(struct env *e, struct folio *const *folios, u32 n)
 		folio_put(e->q, folios[i]);
 	}
 	if (!list_empty(&list))
-		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC, &counts);
+		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC, MIGRATE_FOR_CALL,
+				      &counts);
 	lru_putback_list(e->q, &list);
 	reclaim_step_end(e->q, phase);
 	gate_exit(&e->q->gate);
 	return counts.moved;
+}
+
+void prepare_copier(struct env *e)
+{
+	must(!copier_start(e->q, 0, 1), "set-up: copier");
+}
+
+void do_copier_help(struct env *e)
+{
+	gate_enter(&e->q->gate);
+	copier_help(e->q);
+	gate_exit(&e->q->gate);
 }

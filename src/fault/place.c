@@ -38,7 +38,7 @@ static bool move_to(struct fc *c, struct folio *f, struct folio *new)
 		lru_drain(c->q);
 	if (!lru_isolate(c->q, f))
 		return false;
-	if (!migrate_unmapped(c->q, new, f, 1))
+	if (!migrate_unmapped(c->q, new, f, 1, MIGRATE_FOR_PLACE))
 		return true;
 	lru_putback(c->q, f);
 	return false;
@@ -65,6 +65,5 @@ struct folio *fault_to_place(struct fc *c, struct folio *f, u64 index)
 	folio_unlock(f);
 	folio_put_nr(c->q, f, 2); /* the isolation's, the caller's */
 	lru_add(c->q, new);
-	stat_inc(c->q, STAT_MIGRATED);
 	return new;
 }

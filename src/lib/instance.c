@@ -6,6 +6,7 @@
 
 #include "lib/lib_internal.h"
 #include "base/arena.h"
+#include "migrate/copier.h"
 
 int api_instance_create(struct machine *m, const struct core_config *cc, bool sigbus,
 			struct api_instance **out)
@@ -215,6 +216,7 @@ int api_forked_child(struct api_instance *a)
 		return err;
 	swap_forked_child(q);
 	reclaim_forked_child(q);
+	copier_forked_child(q);
 	/* First: the last area of an object may be the last that uses it. */
 	objects_forked_child(q);
 	for (u32 i = 0; i < API_MAX_SPACES && !err; i++) {

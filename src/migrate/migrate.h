@@ -6,15 +6,18 @@
  *   1 lock        the folio (of a batch only by trylock), get and lock a destination
  *   2 unmap       entries become migration entries (rmap.h); what is not mapped is not looked for
  *   3 flush       once for the batch: from here on no store reaches the old frame
- *   4 copy        if nobody but the caller and the caches has a reference
- *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); the new one takes its
- *                 place in the object's or the swap cache, its flags and its charge
+ *   4 copy        what nobody but the caller and the caches has a reference to; all of the batch
+ *                 together
+ *   5 replace     freeze the old folio (ref 0: nobody can find it meanwhile); its object is asked
+ *                 (object.h: migrate_folio); the new one takes its place in the object's or the
+ *                 swap cache, its flags and its charge
  *   6 map         migration entries become entries of the new folio, or of the old one if it stays
  *   7 unlock      wakes who waits
  *
  * Why nothing is lost. A store by an old translation comes before 3, so before 4. A pin, or anybody
- * who has found the folio in a cache, has a reference: seen before 4, and again by 5, which fails
- * then; who writes to a cached folio has it locked, so not between 4 and 5. Afterwards the old
+ * who has found the folio in a cache, has a reference: looked at before 4, and frozen by 5, which
+ * fails then. Who comes and goes in between, while the rest of the batch is copied, has written
+ * nothing: who writes to a cached folio has it locked, and a pin needs an entry. Afterwards the old
  * folio is in no cache and no entry, and its last reference is the caller's.
  *
  * The references that 4 and 5 expect: the isolation's, one for each page from the swap cache, one
@@ -32,6 +35,12 @@
  * address before it moves the bytes. References do not matter, since the folio stays the same; pins
  * do, and have been looked for when its entries went (step 2).
  *
+ * What an object keeps beside a folio's bytes goes along by its migrate_folio, or the folio stays;
+ * where it is kept only while the folio is dirty, MIGRATE_SYNC writes it out between 3 and 4.
+ *
+ * Neighbours go together: the bytes of home frames, and what step 6 makes usable, by runs of
+ * consecutive frames, whatever the folios.
+ *
  * Locking: no core lock held but the gate. Takes FOLIO, then as rmap.h says; of a second folio only
  * by trylock, so that two migrations never wait for each other.
  */
@@ -41,9 +50,25 @@
 #include "rmap/rmap.h"
 #include "swap/swap.h"
 
-enum migrate_mode {
-	MIGRATE_ASYNC, /* one pass, waits for nothing */
-	MIGRATE_SYNC,  /* passes of batches, then one by one, waiting for locks and write-back */
+/* Why: each has its own counts (stats.def). */
+enum migrate_reason {
+	MIGRATE_FOR_CALL,       /* move_pages: a program asked */
+	MIGRATE_FOR_DEMOTION,   /* to slower memory */
+	MIGRATE_FOR_PROMOTION,  /* to faster memory */
+	MIGRATE_FOR_COMPACTION, /* room for a large folio */
+	MIGRATE_FOR_OFFLINE,    /* its memory is taken away */
+	MIGRATE_FOR_BALLOON,    /* room for the balloon */
+	MIGRATE_FOR_PLACE,      /* to its own place */
+	NR_MIGRATE_REASONS,
+};
+
+#define MIGRATE_BATCH 64u /* folios that are unmapped, flushed and copied together */
+
+/* The bytes of one folio on their way. */
+struct migrate_copy {
+	u64 to, from; /* frame numbers */
+	u32 nr;
+	int err;
 };
 
 struct migrate_ops {
@@ -52,8 +77,10 @@ struct migrate_ops {
 	struct folio *(*alloc)(struct quire *q, struct folio *src, void *ctx);
 	/* It was not used. NULL: it is freed. */
 	void (*free)(struct quire *q, struct folio *dst, void *ctx);
-	/* The bytes of nr frames; 0 or an error, then the folio stays. NULL: this thread copies. */
-	int (*copy)(struct quire *q, u64 to_pfn, u64 from_pfn, u32 nr, void *ctx);
+	/* The bytes of all folios of a batch, which nobody stores to; sets each one's err: 0, or
+	 * its folio stays. It may spread them over threads, or hand them to a device. NULL: this
+	 * thread copies, with the copier's help for large batches (copier.h). */
+	void (*copy)(struct quire *q, struct migrate_copy *copy, u32 n, void *ctx);
 	/* The node that a folio of home frames is to be on, or < 0: it stays. NULL: they all do. */
 	int (*home_node)(struct quire *q, struct folio *src, void *ctx);
 	/* Not 0: entries of anonymous pages that have moved are hints from then on (pte.h). With
@@ -67,24 +94,33 @@ struct migrate_counts { /* in pages, but for `tries` */
 	u64 home;      /*   home frames that cannot */
 	u64 no_memory; /*   no destination, or no room on its node */
 	u64 in_use;    /*   pinned, or somebody had a reference, or the lock */
+	u64 refused;   /*   their object did not let them go */
 	u64 split;     /* pages of large folios that were split for want of a destination */
 	u64 tries;     /* folios locked */
 };
 
+int must_check migrate_create(struct quire *q);
+/* Stops the copier's threads. */
+void migrate_destroy(struct quire *q);
+
 /*
  * Move the isolated folios of `from` (linked by ->lru, each with the isolation's reference). What
  * has moved leaves the list, and its new folio is on its way to the LRU; what could not is left on
- * it. `counts` is added to. 0: all; else the pages that stayed.
+ * it. `counts` is added to. 0: all; else the pages that stayed. A page that nothing maps costs no
+ * walk of the reverse map (STAT_MIGRATE_WALKS, Linux 2ebba6b7).
  */
 u64 must_check migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops,
-			      void *ctx, enum migrate_mode mode, struct migrate_counts *counts);
+			      void *ctx, enum migrate_mode mode, enum migrate_reason reason,
+			      struct migrate_counts *counts);
 
 /*
  * Steps 4 and 5 alone: src, which nothing maps, is isolated and has `extra` references of the
  * caller's besides; dst as from alloc, above. 0: dst stands in its place and has the caches'
  * references and its own first one; src keeps the isolation's and the extra ones. -EAGAIN: somebody
- * else uses src; -ENOMEM; nothing has changed then. LOCKING: both folios locked.
+ * else uses src; -EBUSY: its object keeps it; -ENOMEM; nothing has changed then. LOCKING: both
+ * folios locked.
  */
-int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra);
+int must_check migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 extra,
+				enum migrate_reason reason);
 
 #endif

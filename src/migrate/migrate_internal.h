@@ -9,8 +9,14 @@
 #include "base/inject.h"
 #include "base/mech.h"
 #include "base/trace.h"
+#include "migrate/copier.h"
 #include "migrate/migrate.h"
 #include "swap/meta.h"
+
+/* q->migrate */
+struct migrate_state {
+	struct copier copier;
+};
 
 struct move {
 	struct folio *src, *dst; /* dst NULL: home frames, which are to be on `node` */
@@ -19,14 +25,23 @@ struct move {
 		*av;  /* held while nothing maps the folio; NULL: an object's, or not mapped */
 	bool mapped;  /* step 2 has work */
 	bool partial; /* PG_PARTIAL before step 2 */
+	int err;      /* why it is not to be copied, or was not */
 };
 
-/* Steps 4 and 5. 0; -EAGAIN: in use; what the copy hook gave. */
-int must_check move_take_place(struct quire *q, struct move *m, const struct migrate_ops *ops,
-			       void *ctx);
-/* The same for home frames: 0 or -ENOMEM. */
-int must_check move_to_node(struct quire *q, struct move *m);
-/* Step 6, to dst if it has `moved`, else back to src. */
-void move_map(struct quire *q, struct move *m, const struct migrate_ops *ops, bool moved);
+/* Pages that moved, or stayed for good. */
+void migrate_count_moved(struct quire *q, enum migrate_reason reason, u64 pages);
+void migrate_count_failed(struct quire *q, enum migrate_reason reason, u64 pages);
+
+/* Before step 4: is it to be copied? `extra`: the caller's references beside the isolation's. 0;
+ * -EAGAIN: in use; -EBUSY: its object keeps it. LOCKING: nothing maps it, and that is flushed. */
+int must_check move_ready(struct quire *q, struct move *m, u32 extra);
+/* What step 4 copies. */
+struct migrate_copy move_bytes(struct quire *q, const struct move *m);
+/* Step 5, when it is copied. 0; -EAGAIN: in use; what its object said. */
+int must_check move_take_place(struct quire *q, struct move *m, u32 extra, enum migrate_mode mode);
+/* Step 4 for the home frames among m[0..n), by runs: sets their err. */
+void move_home(struct quire *q, struct move *m, u32 n);
+/* Step 6 for m[0..n): to dst where err is 0, else back to src. hint: as in migrate_ops. */
+void move_map(struct quire *q, struct move *m, u32 n, u64 hint);
 
 #endif

@@ -85,6 +85,19 @@ enum object_flag {
 
 enum object_mark { OBJECT_DIRTY, OBJECT_WRITEBACK };
 
+/* How much a migration may wait (migrate/migrate.h). */
+enum migrate_mode {
+	MIGRATE_ASYNC, /* one pass, waits for nothing */
+	MIGRATE_SYNC,  /* passes of batches, then one by one, waiting for locks and write-back */
+};
+
+/* What the operations keep for a folio of the cache beside its bytes, under its frame or record. */
+enum object_keeps {
+	OBJECT_KEEPS_NOTHING,
+	OBJECT_KEEPS_WHILE_DIRTY, /* what is to be written, and how; void once it is clean */
+	OBJECT_KEEPS_ALWAYS,      /* as long as it is in the cache */
+};
+
 struct object;
 
 /*
@@ -113,6 +126,15 @@ struct object_ops {
 	/* The folio leaves the cache and its bytes are void (truncation). Drops what the operations
 	 * keep for it. LOCKING: folio lock; already out of the tree, with a reference. */
 	void (*invalidated)(struct object *o, struct folio *f);
+	/* What the operations keep for src belongs to dst, which has its bytes and takes its place
+	 * in the cache next (Linux 54184650). Once for each move. 0; -EAGAIN: not now; -EBUSY: not
+	 * at all; then nothing has changed and src stays. LOCKING: both folios; src is unmapped and
+	 * frozen (ref 0), so that lookups go round in circles: does not sleep. */
+	int (*migrate_folio)(struct object *o, struct folio *dst, struct folio *src,
+			     enum migrate_mode mode);
+	/* Without migrate_folio: what a folio cannot take along to another frame. Then it stays, or
+	 * is written out first (object_may_move). */
+	enum object_keeps keeps;
 	/* The medium gets this size; what a longer one gains is zero. LOCKING: invalidate, write */
 	int (*resize)(struct object *o, u64 size);
 	/* [start, start + bytes) of the medium reads as zero from now on. LOCKING: as above. */
@@ -240,6 +262,18 @@ int must_check object_insert(struct object *o, u64 index, struct folio *f, u64 *
  * has no object and still 0 references, the cache's ones included; new has got the cache's. For
  * migration. */
 void object_replace_frozen(struct folio *old, struct folio *new);
+/* May the folio go to another frame, as far as its object is concerned? 0; -EAGAIN: once it is
+ * clean; -EBUSY: no. LOCKING: folio lock; a clean one stays clean while it is unmapped. */
+static inline int object_may_move(const struct folio *f)
+{
+	const struct object *o = folio_object(f);
+
+	if (!o || o->ops->migrate_folio || o->ops->keeps == OBJECT_KEEPS_NOTHING)
+		return 0;
+	if (o->ops->keeps == OBJECT_KEEPS_ALWAYS)
+		return -EBUSY;
+	return folio_test(f, PG_DIRTY) ? -EAGAIN : 0;
+}
 /* The folio leaves the cache: its bytes are void. Drops the cache's references and cancels its
  * dirtiness. LOCKING: folio lock, unmapped, no write-back under way; the caller holds a reference.
  */

@@ -156,7 +156,8 @@ static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked)
 	if (pages) {
 		promoted = count_promoted(&folios);
 		ops.hint = pte_mk_hint(0, tier_stamp(q));
-		(void)!migrate_folios(q, &folios, &ops, d, MIGRATE_ASYNC, &counts);
+		(void)!migrate_folios(q, &folios, &ops, d, MIGRATE_ASYNC,
+				      MIGRATE_FOR_DEMOTION, &counts);
 	}
 	lru_putback_list(q, &folios);
 	reclaim_step_end(q, phase);
@@ -286,7 +287,8 @@ static bool promote(struct quire *q, struct folio *f, unsigned to)
 	/* The isolation's is left: any other reference would keep the folio where it is. */
 	folio_put(q, f);
 	if (!list_empty(&folios))
-		(void)!migrate_folios(q, &folios, &promote_ops, &to, MIGRATE_ASYNC, &counts);
+		(void)!migrate_folios(q, &folios, &promote_ops, &to, MIGRATE_ASYNC,
+				      MIGRATE_FOR_PROMOTION, &counts);
 	lru_putback_list(q, &folios);
 	reclaim_step_end(q, phase);
 	stat_add(q, STAT_PROMOTED, counts.moved);

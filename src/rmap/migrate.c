@@ -18,18 +18,16 @@ void rmap_release(struct quire *q, struct anon_vma *av)
 	anon_vma_put(q, av);
 }
 
-/* One area in which the folio may have been mapped. */
+/* One area in which the folios may have been mapped. */
 struct restore {
 	struct quire *q;
 	struct vma *v;
-	struct folio *to;
-	u64 from_pfn, to_pfn;
+	const struct rmap_moved *moved;
 	bool hw_ad;
-	u64 hint; /* 0, or what pte_mk_hint made of 0 */
 };
 
-/* The present entry for page i, whose migration entry was m. LOCKING: entry lock. */
-static u64 present_entry(const struct restore *r, u64 m, u32 i)
+/* The present entry for page i, one of f's, whose migration entry was m. LOCKING: entry lock. */
+static u64 present_entry(const struct restore *r, const struct folio *f, u64 m, u32 i)
 {
 	u64 vf = vma_flags(r->v), bits = ENTRY_USER;
 	bool writable = swp_type(m) == SWP_MIGRATE_WRITE, prot = vf & VM_PROT_MASK;
@@ -49,32 +47,33 @@ static u64 present_entry(const struct restore *r, u64 m, u32 i)
 	if ((m & SWP_MIGRATE_YOUNG) || !r->hw_ad)
 		bits |= ENTRY_ACCESSED;
 	/* Clean meanwhile: it was written out. */
-	if ((m & SWP_MIGRATE_DIRTY) && folio_test(r->to, PG_DIRTY))
+	if ((m & SWP_MIGRATE_DIRTY) && folio_test(f, PG_DIRTY))
 		bits |= ENTRY_DIRTY;
-	if (r->hint && !(m & SWP_OBJECT) && (bits & ENTRY_PRESENT))
-		bits = pte_mk_hint(bits, pte_hint_stamp(r->hint));
-	return pte_mk(r->to_pfn + i, bits);
+	if (r->moved->hint && !(m & SWP_OBJECT) && (bits & ENTRY_PRESENT))
+		bits = pte_mk_hint(bits, pte_hint_stamp(r->moved->hint));
+	return pte_mk(r->moved->to_pfn + i, bits);
 }
 
 static void restore_one(struct restore *r, pte_t *p, u64 m)
 {
-	u32 i = (u32)(migration_pfn(m) - r->from_pfn);
+	u32 i = (u32)(migration_pfn(m) - r->moved->from_pfn);
+	struct folio *page = phys_record(r->q, r->moved->to_pfn + i), *f = folio_head(page);
 
-	folio_get(r->to);
+	folio_get(f);
 	if (m & SWP_OBJECT) {
-		folio_add_object_rmap_ptes(r->q, r->to, i, 1);
+		folio_add_object_rmap_ptes(r->q, f, (u32)(page - f), 1);
 	} else {
 		/* Before pin_fast can find the entry. */
 		if (swp_type(m) != SWP_MIGRATE_READ)
-			folio_set(folio_page(r->to, i), PG_ANON_EXCLUSIVE);
-		folio_add_anon_rmap_ptes(r->q, r->to, i, 1, r->v, 0);
+			folio_set(page, PG_ANON_EXCLUSIVE);
+		folio_add_anon_rmap_ptes(r->q, f, (u32)(page - f), 1, r->v, 0);
 	}
 	if (vma_flags(r->v) & VM_LOCKED)
-		a64_fetch_or(&r->to->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
-	pte_set(p, present_entry(r, m, i));
+		a64_fetch_or(&f->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
+	pte_set(p, present_entry(r, f, m, i));
 }
 
-#define INSTALL_RUN 64u
+#define INSTALL_RUN 128u
 
 /* The n entries from p on, inside one table. What they become is made usable at once where that is
  * possible, else by the trap of whoever uses it. LOCKING: entry lock. */
@@ -86,7 +85,7 @@ static void restore_table(struct restore *r, pte_t *p, u64 va, u32 n)
 
 	for (u32 i = 0; i <= n; i++) {
 		u64 e = i < n ? pte_get(p + i) : 0;
-		bool ours = pte_is_migration(e) && migration_pfn(e) - r->from_pfn < folio_nr(r->to);
+		bool ours = pte_is_migration(e) && migration_pfn(e) - r->moved->from_pfn < r->moved->nr;
 
 		if (ours) {
 			restore_one(r, p + i, e);
@@ -106,7 +105,7 @@ static void restore_table(struct restore *r, pte_t *p, u64 va, u32 n)
 
 static void restore_area(struct restore *r, u64 va)
 {
-	u32 nr = folio_nr(r->to), step;
+	u32 nr = r->moved->nr, step;
 
 	for (u32 i = 0; i < nr; i += step) {
 		u64 at = va + ((u64)i << PAGE_SHIFT);
@@ -126,24 +125,21 @@ static void restore_area(struct restore *r, u64 va)
 	}
 }
 
-void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to,
-			   struct anon_vma *av, u64 hint)
+void rmap_remove_migration(struct quire *q, const struct rmap_moved *moved)
 {
-	struct object *o = av ? NULL : folio_object(to);
-	struct rwsem *sem = av ? &av->root->rwsem : &o->mmap;
-	struct itree *areas = av ? &av->tree : &o->areas;
-	u64 first = to->index, last = first + folio_nr(to) - 1;
+	struct anon_vma *av = moved->av;
+	struct rwsem *sem = av ? &av->root->rwsem : &moved->object->mmap;
+	struct itree *areas = av ? &av->tree : &moved->object->areas;
+	u64 first = moved->index, last = first + moved->nr - 1;
 	struct restore r = {
 		.q = q,
-		.to = to,
-		.from_pfn = folio_pfn(q, from),
-		.to_pfn = folio_pfn(q, to),
+		.moved = moved,
 		.hw_ad = machine_has(q->machine, CAP_HW_AD),
-		.hint = hint,
 	};
 
-	lock_assert_held(&to->flags);
-	DEBUG_ON(folio_nr(from) != folio_nr(to));
+	stat_inc(q, STAT_MIGRATE_WALKS);
+	lock_assert_held(&phys_folio(q, moved->to_pfn)->flags);
+	DEBUG_ON(moved->nr > PTRS_PER_TABLE);
 	rwsem_read_lock(sem);
 	for (struct itree_node *it = itree_first(areas, first, last); it;
 	     it = itree_next(areas, it, first, last)) {

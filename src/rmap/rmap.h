@@ -205,13 +205,23 @@ u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
  */
 struct anon_vma *rmap_hold(struct quire *q, struct folio *f);
 void rmap_release(struct quire *q, struct anon_vma *av);
-/* Migration entries of `from`'s pages become entries of `to`'s (the same folio: it did not move),
- * which is mapped, counted and exclusive as its pages were. `to` has the mapping, the index and the
- * dirty flag already. av: what rmap_hold gave. hint: not 0: anonymous pages get hints (pte.h), with
- * the stamp of this one. LOCKING: both folio locks, a reference of `to`;
- * takes OBJECT_MMAP or ANON_VMA for reading, entry locks. */
-void rmap_remove_migration(struct quire *q, struct folio *from, struct folio *to,
-			   struct anon_vma *av, u64 hint);
+/*
+ * Folios side by side have moved, or not: the migration entries of the frames from from_pfn on
+ * become entries of those from to_pfn on (which may be the same), which are mapped, counted and
+ * exclusive as the pages were. The folios there have their mapping, their consecutive indices and
+ * the dirty flag already. av: what rmap_hold gave for all of them. hint: not 0: anonymous pages get
+ * hints (pte.h), with the stamp of this one. LOCKING: the locks of all folios of both sides, a
+ * reference of each; takes OBJECT_MMAP or ANON_VMA for reading, entry locks.
+ */
+struct rmap_moved {
+	u64 from_pfn, to_pfn;
+	u64 index; /* of the first page */
+	u32 nr;    /* pages, at most PTRS_PER_TABLE */
+	struct anon_vma *av;
+	struct object *object; /* av NULL: whose they are */
+	u64 hint;
+};
+void rmap_remove_migration(struct quire *q, const struct rmap_moved *moved);
 
 /*
  * Entries that reclaim has just unmapped may still be cached by CPUs until its batch is flushed.

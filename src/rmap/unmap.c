@@ -341,18 +341,26 @@ static struct vma *group_area(const struct group *g, struct itree_node *it)
 }
 
 /* False: the folio has lost its last mapping, or its object. */
-static bool group_lock(struct quire *q, struct group *g, struct folio *f)
+static bool group_lock(struct quire *q, struct group *g, struct folio *f, u32 flags)
 {
+	bool migrate = flags & UNMAP_MIGRATE;
+
 	g->object = NULL;
 	g->av = folio_get_anon_vma(q, f);
 	if (g->av) {
+		if (migrate)
+			stat_inc(q, STAT_MIGRATE_WALKS);
 		rwsem_read_lock(&g->av->root->rwsem);
 		g->areas = &g->av->tree;
 		return true;
 	}
 	g->object = folio_object(f);
-	if (!g->object || !folio_mapped(f))
+	if (!g->object)
 		return false;
+	if (!folio_mapped(f) && !(migrate && !mech_on(q, MECH_MIGRATE_UNMAPPED)))
+		return false;
+	if (migrate)
+		stat_inc(q, STAT_MIGRATE_WALKS);
 	rwsem_read_lock(&g->object->mmap);
 	g->areas = &g->object->areas;
 	return true;
@@ -421,7 +429,7 @@ u32 rmap_unmap_folios(struct quire *q, struct folio **folios, u32 n, u32 flags,
 			;
 		for (u32 k = i; k < j; k++)
 			done[k] = false;
-		if (group_lock(q, &g, folios[i])) {
+		if (group_lock(q, &g, folios[i], flags)) {
 			unmap_group(q, &g, folios + i, j - i, flags, batch, done + i);
 			group_unlock(q, &g);
 		} else {

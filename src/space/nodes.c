@@ -116,7 +116,8 @@ int space_move_to_node(struct quire *q, struct space *s, const u64 *va, u64 n, u
 		collect(q, s, va + at, len, node, &folios);
 		/* What stays is told page by page. */
 		if (!list_empty(&folios))
-			(void)!migrate_folios(q, &folios, &to_node_ops, &to, MIGRATE_SYNC, &counts);
+			(void)!migrate_folios(q, &folios, &to_node_ops, &to, MIGRATE_SYNC,
+					      MIGRATE_FOR_CALL, &counts);
 		lru_putback_list(q, &folios);
 		reclaim_step_end(q, phase);
 		tell(q, s, va + at, len, &to, status + at);

@@ -13,6 +13,8 @@ struct mover {
 	struct env *e;
 	unsigned node;
 	u32 fail_alloc; /* so many allocations from now on fail */
+	u32 fail_copy;  /* every so many-th copy of a batch fails; 0: none */
+	u32 batches;    /* calls of the hook */
 	bool only_single;
 	u64 got, back;
 	void (*hook)(struct mover *m); /* once, when the pages are unmapped */
@@ -64,7 +66,7 @@ static void *hook_thread(void *arg)
 	return NULL;
 }
 
-static int mover_copy(struct quire *q, u64 to, u64 from, u32 nr, void *ctx)
+static void mover_copy(struct quire *q, struct migrate_copy *copy, u32 n, void *ctx)
 {
 	struct machine *mach = q->machine;
 	struct mover *m = ctx;
@@ -75,13 +77,18 @@ static int mover_copy(struct quire *q, u64 to, u64 from, u32 nr, void *ctx)
 		assert_int_equal(pthread_create(&t, NULL, hook_thread, m), 0);
 		assert_int_equal(pthread_join(t, NULL), 0);
 	}
-	for (u32 i = 0; i < nr; i++) {
-		void *dst = mach->ops->fill_begin(mach, to + i, 1);
+	m->batches++;
+	for (u32 k = 0; k < n; k++) {
+		u64 to = copy[k].to, from = copy[k].from;
 
-		memcpy(dst, mach->ops->frame_window(mach, from + i), PAGE_SIZE);
-		assert_int_equal(mach->ops->fill_end(mach, to + i, 1, dst), 0);
+		copy[k].err = m->fail_copy && k % m->fail_copy == 0 ? -ENOMEM : 0;
+		for (u32 i = 0; i < copy[k].nr; i++) {
+			void *dst = mach->ops->fill_begin(mach, to + i, 1);
+
+			memcpy(dst, mach->ops->frame_window(mach, from + i), PAGE_SIZE);
+			assert_int_equal(mach->ops->fill_end(mach, to + i, 1, dst), 0);
+		}
 	}
-	return 0;
 }
 
 static const struct migrate_ops mover_ops = { mover_alloc, mover_free, mover_copy };
@@ -103,7 +110,7 @@ static void isolate(struct env *e, struct folio *f, struct list *out)
 static u64 run(struct mover *m, struct list *folios, enum migrate_mode mode,
 	       struct migrate_counts *c)
 {
-	u64 left = migrate_folios(m->e->q, folios, &mover_ops, m, mode, c);
+	u64 left = migrate_folios(m->e->q, folios, &mover_ops, m, mode, MIGRATE_FOR_CALL, c);
 
 	lru_putback_list(m->e->q, folios);
 	return left;
@@ -189,7 +196,7 @@ static void test_moves(struct mover *m, u64 va, bool large)
 }
 FOR_PLAIN(test_moves)
 
-/* One flush for a batch. */
+/* One flush for a batch, and its copies together. */
 static void batched(void **st)
 {
 	struct migrate_counts c = { 0 };
@@ -205,6 +212,7 @@ static void batched(void **st)
 	before = a64_read(&e.s->fs.rs.tlb.flushes);
 	assert_int_equal(move(&m, va, 32, &c), 0);
 	assert_int_equal(a64_read(&e.s->fs.rs.tlb.flushes) - before, 1);
+	assert_int_equal(m.batches, 1);
 	env_expect(&e, va, 32, 1, 0);
 	env_close(&e);
 }
@@ -644,6 +652,7 @@ static void test_failures(struct mover *m, u64 va, bool large)
 		m->got = m->back = 0;
 		m->node = i & 1 ? 0 : 1;
 		m->fail_alloc = i % 5;
+		m->fail_copy = i % 4;
 		inject_at(&e->inject, INJECT_MIGRATE, 1 + i % 7);
 		left = move(m, va, PAGES, &c);
 		inject_off(&e->inject, INJECT_MIGRATE);
