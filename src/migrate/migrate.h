@@ -113,6 +113,10 @@ u64 must_check migrate_folios(struct quire *q, struct list *from, const struct m
 			      void *ctx, enum migrate_mode mode, enum migrate_reason reason,
 			      struct migrate_counts *counts);
 
+/* For migrate_ops.alloc: a frame on the node, at the page's own place if that is memory of it.
+ * NULL: none. LOCKING: src is locked. */
+struct folio *must_check migrate_target(struct quire *q, struct folio *src, unsigned node);
+
 /*
  * Steps 4 and 5 alone: src, which nothing maps, is isolated and has `extra` references of the
  * caller's besides; dst as from alloc, above. 0: dst stands in its place and has the caches'

@@ -74,7 +74,7 @@ static int slower_node(struct quire *q, unsigned node)
 
 static struct folio *alloc_slower(struct quire *q, struct folio *src, void *ctx)
 {
-	return phys_alloc(q, ((struct demotion *)ctx)->to, src->order);
+	return migrate_target(q, src, ((struct demotion *)ctx)->to);
 }
 
 static int home_slower(struct quire *q, struct folio *src, void *ctx)
@@ -257,7 +257,7 @@ static int faster_node(struct quire *q, unsigned node, u32 pages)
 
 static struct folio *alloc_on(struct quire *q, struct folio *src, void *ctx)
 {
-	return phys_alloc(q, *(unsigned *)ctx, src->order);
+	return migrate_target(q, src, *(unsigned *)ctx);
 }
 
 static int home_on(struct quire *q, struct folio *src, void *ctx)

@@ -43,7 +43,7 @@ struct to_node {
 static struct folio *alloc_there(struct quire *q, struct folio *src, void *ctx)
 {
 	struct to_node *to = ctx;
-	struct folio *f = phys_alloc(q, to->node, src->order);
+	struct folio *f = migrate_target(q, src, to->node);
 
 	/* A large one is split and tried again. */
 	if (!f && !src->order)
