@@ -48,9 +48,9 @@ struct fault_ops {
 	/* A page of this folio on a slow node, whose hint has this stamp, is used. True: it is on a
 	 * faster node now. Drops the caller's reference. LOCKING: an area or space lock at most. */
 	bool (*touched)(struct quire *q, struct folio *f, unsigned stamp);
-	/* Stamp of hints that are made now; so many have been. */
+	/* Stamp of hints that are made now; so many have been, on this node. */
 	unsigned (*stamp)(struct quire *q);
-	void (*parked)(struct quire *q, u32 pages);
+	void (*parked)(struct quire *q, unsigned node, u32 pages);
 };
 void fault_register_reclaim(struct quire *q, const struct fault_ops *ops);
 int must_check fault_create(struct quire *q);

@@ -2,7 +2,8 @@
  * hint.c - entries that tell when their page is used next (pte.h: hints): how the use of slow
  * memory is noticed (Linux: NUMA hinting faults).
  *
- * Pages that are moved to a slow node are left with hints (migrate.h). The first access traps:
+ * Pages that are moved to a slow node are left with hints (migrate.h), and those of a fast node
+ * that are next to go get them, to see whether they are used (tier.h). The first access traps:
  * either the page goes to a faster node at once (fault_ops.touched decides), or its folio's
  * entries in this table become present where it is, for a time: a space leases so many blocks of
  * slow memory, and who leases one more ends the oldest lease, whose entries become hints again. So
@@ -12,14 +13,6 @@
  * A lease is one word in a ring: taking it is an exchange, and whoever gets a word out ends it.
  * What the word says may be stale by then (unmapped, moved, another area): only entries that are
  * found present under the entry lock, of slow anonymous pages that nobody has pinned, change.
- *
- *   T1: end of a lease                     T2: pin_fast, which holds no lock
- *   clear the entry                        reads the entry
- *   (full barrier)                         adds the pin (full barrier)
- *   pinned? then put it back               entry still the same? else drop the pin
- *   write the hint; flush or park
- *
- * So what is pinned stays where it is accessible.
  */
 #include "fault/fault_internal.h"
 #include "base/arena.h"
@@ -51,73 +44,14 @@ void fault_space_fini(struct quire *q, struct fault_space *fs)
 
 /* ---- the end of a lease ---- */
 
-static bool may_park(struct quire *q, u64 e)
-{
-	struct folio *f;
-
-	if (!entry_present(e) || pte_special(e) || (e & ENTRY_SHARED))
-		return false;
-	f = folio_head(phys_record(q, entry_pfn(e)));
-	return folio_is_anon(f) && phys_tier(q, folio_node(f)) &&
-	       !(folio_maybe_pinned(f) && mech_on(q, MECH_HINT_NOT_PINNED));
-}
-
-/* LOCKING: entry lock. True: it is a hint now, not yet flushed. */
-static bool make_hint(struct quire *q, pte_t *p, unsigned stamp)
-{
-	u64 e = pte_get(p);
-
-	if (!may_park(q, e))
-		return false;
-	e = pte_get_and_clear(p);
-	smp_mb();
-	if (mech_on(q, MECH_HINT_NOT_PINNED) &&
-	    folio_maybe_pinned(folio_head(phys_record(q, entry_pfn(e))))) {
-		pte_set(p, e);
-		return false;
-	}
-	pte_set(p, pte_mk_hint(e & ~ENTRY_ACCESSED, stamp));
-	return true;
-}
-
-/* The pages [va, va + n) have lost their entries. LOCKING: entry lock. */
-static void take_away(struct quire *q, struct fault_space *fs, u64 va, u64 e, u32 n)
-{
-	struct machine *m = q->machine;
-	struct tlb_range r = { va, va + ((u64)n << PAGE_SHIFT), FLUSH_NO_ACCESS, false, false };
-
-	/* Should it fail, their use is not noticed. */
-	if (frame_is_home(m, entry_pfn(e)))
-		(void)!m->ops->frames_park(m, entry_pfn(e), n);
-	else
-		tlb_flush_range(&fs->rs.tlb, r);
-}
-
 static void end_lease(struct quire *q, struct fault_space *fs, u64 word, unsigned stamp)
 {
-	u64 va = word >> LEASE_BITS << PAGE_SHIFT, first = 0;
-	u32 nr = word & (BIT(LEASE_BITS) - 1), len = 0, parked = 0;
-	struct ptdesc *desc;
-	pte_t *p = pt_pte_lock(&fs->rs.pgt, va, &desc);
+	u64 va = word >> LEASE_BITS << PAGE_SHIFT;
+	unsigned node = 0;
+	u32 n = rmap_hint_range(q, &fs->rs, va, word & (BIT(LEASE_BITS) - 1), 1, stamp, &node);
 
-	if (!p)
-		return;
-	for (u32 i = 0; i <= nr; i++) {
-		bool hint = i < nr && make_hint(q, p + i, stamp);
-
-		if (hint && !len)
-			first = pte_get(p + i);
-		if (hint) {
-			len++;
-			continue;
-		}
-		if (len)
-			take_away(q, fs, va + ((u64)(i - len) << PAGE_SHIFT), first, len);
-		parked += len;
-		len = 0;
-	}
-	pt_pte_unlock(desc);
-	q->fault->ops->parked(q, parked);
+	if (n)
+		q->fault->ops->parked(q, node, n);
 }
 
 void fault_end_leases(struct quire *q, struct fault_space *fs)
@@ -215,18 +149,20 @@ int fault_do_hint(struct fc *c, u64 e)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	struct folio *f = hold(c, e);
+	bool moved, slow;
 	u64 word, old;
-	bool moved;
 	u32 at;
 	int err;
 
 	if (!f)
 		return FAULT_AGAIN;
+	slow = phys_tier(c->q, folio_node(f));
 	moved = ops->touched(c->q, f, pte_hint_stamp(e));
 	if (moved) /* its entry is looked at anew */
 		return FAULT_AGAIN;
 	err = lease(c, e, &word);
-	if (!word || !c->fs->leases)
+	/* On a fast node it is there for good. */
+	if (!word || !slow || !c->fs->leases)
 		return err;
 	at = a32_fetch_add(&c->fs->leases->next, 1) % LEASES;
 	old = a64_xchg(&c->fs->leases->word[at], word);

@@ -51,7 +51,7 @@ enum folio_flag {
 	PG_ANON_EXCLUSIVE = 12, /* of each page, tails too (P); changed while a space maps it */
 	PG_MLOCKED = 13,
 	PG_LAZYFREE = 14,  /* MADV_FREE: may be dropped while clean */
-	PG_RECLAIM = 15,   /* isolated by reclaim */
+	PG_IDLE = 15,      /* not used since its entries became hints, on a fast node (tier.h) */
 	PG_HEAD = 16,      /* order > 0 */
 	PG_TAIL = 17,      /* not the first frame: folio_head() finds the folio */
 	PG_READAHEAD = 18, /* brought in ahead of use; first fault on it extends the window */

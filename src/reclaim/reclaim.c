@@ -112,15 +112,18 @@ static void balance(struct quire *q, unsigned node)
 
 u32 reclaim_isolate(struct quire *q, unsigned node, struct list *folios)
 {
-	u32 n;
+	u32 n = 0;
 
 	balance(q, node);
-	n = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, folios);
-	if (n)
-		return n;
-	lru_drain_all(q);
-	lru_deactivate_tail(q, node, STEP_PAGES * 4);
-	return lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, folios);
+	/* What is in batches is younger than the lists, but older than what is active. */
+	for (u32 round = 0; !n && round < 3; round++) {
+		if (round == 1)
+			lru_drain_all(q);
+		else if (round == 2)
+			lru_deactivate_tail(q, node, STEP_PAGES * 4);
+		n = lru_isolate_clusters(q, node, LRU_INACTIVE, STEP_PAGES, folios);
+	}
+	return n;
 }
 
 /* One step on one node. *looked: pages isolated. */

@@ -19,6 +19,7 @@ struct tier_node { /* (A) struct tier_node_stats */
 	a64_t promoted_in;
 	a64_t promoted_out;
 	a64_t hint_faults;
+	a64_t hints;
 };
 
 struct tiers {

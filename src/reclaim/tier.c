@@ -6,12 +6,13 @@
 #define DEMOTE_PAGES LRU_CLUSTER
 #define DEMOTE_TRIES 16u /* clusters of which nothing could be moved */
 #define STAMPS       BIT(ENTRY_STAMP_BITS)
-#define TICKS_A_SIZE 32u /* of the clock, while as many hints are made as the fast node has pages \
-			  */
-#define HOT_MAX      (TICKS_A_SIZE / 2)
-#define HOT_MIN      1u
-#define ADAPT_PAGES  4096u        /* demotions between two looks at how many were in vain */
-#define BURST_NS     100000000ull /* of the rate may be saved up */
+#define TICKS_A_SIZE                                                                 \
+	32u /* of the clock, while as many hints are made as the fast node has pages \
+	     */
+#define HOT_MAX     (TICKS_A_SIZE / 2)
+#define HOT_MIN     1u
+#define ADAPT_PAGES 4096u        /* demotions between two looks at how many were in vain */
+#define BURST_NS    100000000ull /* of the rate may be saved up */
 
 /* ---- the clock ---- */
 
@@ -35,12 +36,18 @@ unsigned tier_stamp(struct quire *q)
 	return (unsigned)(a64_read(&q->reclaim->tier.clock) / tick_pages(q) % STAMPS);
 }
 
-void tier_parked(struct quire *q, u32 pages)
+static void count_hints(struct quire *q, unsigned node, u32 pages)
 {
 	if (!pages)
 		return;
 	a64_add(&q->reclaim->tier.clock, pages);
+	a64_add(&q->reclaim->tier.node[node].hints, pages);
 	stat_add(q, STAT_HINT_PAGES, pages);
+}
+
+void tier_parked(struct quire *q, unsigned node, u32 pages)
+{
+	count_hints(q, node, pages);
 }
 
 /* ---- demotion ---- */
@@ -82,6 +89,47 @@ static int home_slower(struct quire *q, struct folio *src, void *ctx)
 	return (int)((struct demotion *)ctx)->to;
 }
 
+/* Neighbours among home frames from f on get their hints together. Returns the last of them. */
+static struct folio *hint_run(struct quire *q, struct folio *f, const struct list *end)
+{
+	u64 pfn = folio_pfn(q, f);
+	u32 nr = folio_nr(f);
+	struct folio *last = f;
+
+	while (frame_is_home(q->machine, pfn) && last->lru.next != end) {
+		struct folio *n = list_entry(last->lru.next, struct folio, lru);
+
+		if (folio_pfn(q, n) != pfn + nr || aptr_read(&n->mapping) != aptr_read(&f->mapping))
+			break;
+		nr += folio_nr(n);
+		last = n;
+	}
+	count_hints(q, folio_node(f), rmap_hint_folios(q, f, nr, tier_stamp(q)));
+	return last;
+}
+
+/* Those that come to the tail for the first time go round once more, to see whether they are used.
+ * Returns their pages. */
+static u32 watch(struct quire *q, struct list *folios)
+{
+	struct list watched;
+	u32 pages = 0;
+
+	list_init(&watched);
+	list_for_each_safe(pos, tmp, folios) {
+		struct folio *f = list_entry(pos, struct folio, lru);
+
+		if (!folio_test_set(f, PG_IDLE))
+			continue;
+		list_move_tail(pos, &watched);
+		pages += folio_nr(f);
+	}
+	list_for_each(pos, &watched)
+		pos = &hint_run(q, list_entry(pos, struct folio, lru), &watched)->lru;
+	lru_putback_list(q, &watched);
+	return pages;
+}
+
 /* What is to stay goes back to its list, as recently used. Returns the pages left. */
 static u32 pick_cold(struct quire *q, struct list *folios)
 {
@@ -119,7 +167,8 @@ static u32 count_promoted(struct list *folios)
 
 		if (folio_test(f, PG_WORKINGSET))
 			pages += folio_nr(f);
-		a64_fetch_and(&f->flags, ~(PGF(WORKINGSET) | PGF(ACTIVE) | PGF(REFERENCED)));
+		a64_fetch_and(&f->flags,
+			      ~(PGF(WORKINGSET) | PGF(ACTIVE) | PGF(REFERENCED) | PGF(IDLE)));
 	}
 	return pages;
 }
@@ -141,8 +190,9 @@ static void adapt(struct tiers *t, u32 demoted, u32 promoted)
 	a32_set(&t->hot, hot);
 }
 
-/* One cluster. Pages moved; *looked: 0: the lists are empty. */
-static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked)
+/* One cluster. Pages moved; *looked: 0: the lists are empty. *watched: 0: some may go round once
+ * more; receives how many did. */
+static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked, u32 *watched)
 {
 	struct tiers *t = &q->reclaim->tier;
 	struct migrate_ops ops = { .alloc = alloc_slower, .home_node = home_slower };
@@ -153,17 +203,21 @@ static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked)
 	list_init(&folios);
 	*looked = reclaim_isolate(q, d->from, &folios);
 	pages = pick_cold(q, &folios);
+	if (pages && !*watched && !machine_has(q->machine, CAP_HW_AD)) {
+		*watched = watch(q, &folios);
+		pages -= *watched;
+	}
 	if (pages) {
 		promoted = count_promoted(&folios);
 		ops.hint = pte_mk_hint(0, tier_stamp(q));
-		(void)!migrate_folios(q, &folios, &ops, d, MIGRATE_ASYNC,
-				      MIGRATE_FOR_DEMOTION, &counts);
+		(void)!migrate_folios(q, &folios, &ops, d, MIGRATE_ASYNC, MIGRATE_FOR_DEMOTION,
+				      &counts);
 	}
 	lru_putback_list(q, &folios);
 	reclaim_step_end(q, phase);
 	if (!counts.moved)
 		return 0;
-	tier_parked(q, (u32)counts.moved);
+	count_hints(q, d->to, (u32)counts.moved);
 	adapt(t, (u32)counts.moved, promoted);
 	stat_add(q, STAT_DEMOTED, counts.moved);
 	a64_add(&t->node[d->from].demoted_out, counts.moved);
@@ -174,7 +228,7 @@ static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked)
 u64 tier_demote(struct quire *q, unsigned node, u32 pages)
 {
 	u64 moved = 0;
-	u32 fruitless = 0, looked = 1;
+	u32 fruitless = 0, looked = 1, watched = 0;
 
 	base_self()->reclaim_depth++;
 	while (moved < pages && fruitless < DEMOTE_TRIES && looked) {
@@ -187,7 +241,7 @@ u64 tier_demote(struct quire *q, unsigned node, u32 pages)
 		/* It is full as well: what is cold there makes room, on a slower one or a store. */
 		if (phys_room(q, d.to) < DEMOTE_PAGES && !tier_demote(q, d.to, DEMOTE_PAGES))
 			reclaim_node(q, d.to, DEMOTE_PAGES);
-		n = demote_cluster(q, &d, &looked);
+		n = demote_cluster(q, &d, &looked, &watched);
 		fruitless = n ? 0 : fruitless + 1;
 		moved += n;
 	}
@@ -297,6 +351,15 @@ static bool promote(struct quire *q, struct folio *f, unsigned to)
 	return counts.moved;
 }
 
+/* A page that was next to go. */
+static void used_on_fast(struct quire *q, struct folio *f)
+{
+	folio_clear(f, PG_IDLE);
+	folio_set(f, PG_ACTIVE);
+	if (lru_isolate(q, f))
+		lru_putback(q, f);
+}
+
 /* The node on which the page is to be from now on; -1: where it is. */
 static int place_of_used(struct quire *q, struct folio *f, unsigned stamp)
 {
@@ -306,8 +369,11 @@ static int place_of_used(struct quire *q, struct folio *f, unsigned stamp)
 
 	stat_inc(q, STAT_HINT_FAULTS);
 	a64_add(&t->node[node].hint_faults, 1);
-	/* Moved meanwhile, or its owner wants it there. */
-	if (!phys_tier(q, node) || age > a32_read(&t->hot) || folio_maybe_pinned(f))
+	if (!phys_tier(q, node)) {
+		used_on_fast(q, f);
+		return -1;
+	}
+	if (age > a32_read(&t->hot) || folio_maybe_pinned(f))
 		return -1;
 	if (!rate_allows(q, nr)) {
 		stat_add(q, STAT_PROMOTE_LIMITED, nr);
@@ -336,5 +402,6 @@ void tier_stats(struct quire *q, unsigned node, struct tier_node_stats *out)
 		.promoted_in = a64_read(&n->promoted_in),
 		.promoted_out = a64_read(&n->promoted_out),
 		.hint_faults = a64_read(&n->hint_faults),
+		.hints = a64_read(&n->hints),
 	};
 }

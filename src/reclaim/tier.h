@@ -4,7 +4,10 @@
  *
  * Demotion: who finds no room on a node moves a cluster or two from the tail of its inactive list
  * to the next slower node. So the node's order of ages decides, as it does for eviction, which
- * takes from the slowest node first.
+ * takes from the slowest node first. Where the machine has no accessed bits, what comes to the tail
+ * for the first time gets hints and goes round once more (PG_IDLE): what is used meanwhile traps
+ * once and becomes active, the rest goes. No more than one cluster a call, so that who needs room
+ * gets it.
  *
  * Promotion: pages that went to a slow node are left with hints (fault/hint.c). The clock counts
  * pages that were given hints; a page whose hint is met while the clock has gone on by less than a
@@ -31,7 +34,7 @@ struct folio;
 u64 tier_demote(struct quire *q, unsigned node, u32 pages);
 bool tier_touched(struct quire *q, struct folio *f, unsigned stamp);
 unsigned tier_stamp(struct quire *q);
-void tier_parked(struct quire *q, u32 pages);
+void tier_parked(struct quire *q, unsigned node, u32 pages);
 
 /* Bytes a second that promotions may move; 0: none is promoted. */
 void tier_set_rate(struct quire *q, u64 bytes);
@@ -42,7 +45,8 @@ struct tier_node_stats { /* pages, since the beginning */
 	u64 demoted_out;
 	u64 promoted_in;
 	u64 promoted_out;
-	u64 hint_faults; /* uses that were noticed here */
+	u64 hint_faults; /* uses that were noticed here, of ... */
+	u64 hints;       /* ... so many that would have been */
 };
 void tier_stats(struct quire *q, unsigned node, struct tier_node_stats *out);
 

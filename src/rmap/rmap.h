@@ -238,6 +238,16 @@ void rmap_flush_batched(struct rmap_space *rs);
 /* Was it used since the last call? Clears accessed bits without a flush (machines with CAP_HW_AD; 0
  * elsewhere). */
 u32 rmap_referenced(struct quire *q, struct folio *f);
+/*
+ * Entries become hints (hint.c): pages of a space from va on, inside one table, that are anonymous,
+ * not pinned, and on nodes of `tier` or slower. Returns how many; *node: the last one's. LOCKING: takes the entry lock; no
+ * area need be held.
+ */
+u32 rmap_hint_range(struct quire *q, struct rmap_space *rs, u64 va, u32 n, unsigned tier,
+		    unsigned stamp, unsigned *node);
+/* All entries of nr pages from the folio's first on: its own, or with home frames also of folios
+ * behind it that are mapped side by side with it. LOCKING: as rmap_walk; a reference of each. */
+u32 rmap_hint_folios(struct quire *q, struct folio *f, u32 nr, unsigned stamp);
 /* Every (area, va) that may map the folio; stops when fn returns false. LOCKING: takes ANON_VMA for
  * reading, or OBJECT_MMAP; the latter with the folio lock held. */
 void rmap_walk(struct quire *q, struct folio *f,

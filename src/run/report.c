@@ -195,17 +195,17 @@ static void report_text(const struct quire_stats *s, int status)
 	F(ram_limit_bytes)                                                                         \
 	F(resident_bytes)                                                                          \
 	F(resident_peak_bytes)                                                                     \
-	F(managed_bytes) F(managed_peak_bytes) F(metadata_bytes) F(faults_minor) F(faults_major)   \
-		F(faults_cow) F(faults_write_protect) F(first_touch_pages) F(swap_out_pages)       \
-			F(swap_in_pages) F(swap_reused_pages) F(swap_same_pages)                   \
-				F(swap_readahead_pages) F(swap_used_pages) F(swap_stored_bytes) F( \
-					swap_pool_bytes) F(swap_write_errors) F(swap_read_errors)  \
-					F(migrated_pages) F(tlb_flushes) F(tlb_flushed_pages)      \
-						F(splits_refused) F(over_limit_pages) F(refaults)  \
-							F(direct_reclaims) F(warnings) F(pins)    \
-								F(demoted_pages) F(promoted_pages) \
-									F(promotions_limited_pages) \
-										F(hint_faults)
+	F(managed_bytes)                                                                           \
+	F(managed_peak_bytes) F(metadata_bytes) F(faults_minor) F(faults_major) F(faults_cow) F(   \
+		faults_write_protect) F(first_touch_pages) F(swap_out_pages) F(swap_in_pages)      \
+		F(swap_reused_pages) F(swap_same_pages) F(swap_readahead_pages) F(swap_used_pages) \
+			F(swap_stored_bytes) F(swap_pool_bytes) F(swap_write_errors)               \
+				F(swap_read_errors) F(migrated_pages) F(tlb_flushes)               \
+					F(tlb_flushed_pages) F(splits_refused) F(over_limit_pages) \
+						F(refaults) F(direct_reclaims) F(warnings) F(pins) \
+							F(demoted_pages) F(promoted_pages)         \
+								F(promotions_limited_pages)        \
+									F(hint_faults)
 
 /* A string of JSON. */
 static void add_quoted(struct text *t, const char *s)

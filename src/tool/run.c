@@ -118,7 +118,7 @@ static int set_option(struct request *q, const char *name, const char *value)
 
 static bool takes_value(const char *name)
 {
-	static const char *const names[] = { "--ram",	    "--swap",	 "--json",
+	static const char *const names[] = { "--ram",       "--swap",    "--json",
 					     "--placement", "--promote", "--node" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)

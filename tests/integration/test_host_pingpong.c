@@ -22,15 +22,15 @@
 
 #include <quire/quire.h>
 
-#define PAGE        4096ul
-#define RW          (QUIRE_PROT_READ | QUIRE_PROT_WRITE)
-#define CHUNK       64ul /* pages */
-#define CHUNKS      24ul
-#define PAGES       (CHUNK * CHUNKS)
-#define AREAS       2ul
-#define WORKERS     4u
-#define FIRST_TEXT  16u /* words before it: version, sum, the threads' sums, version again */
-#define LAST_WORD   (PAGE / 8 - 1)
+#define PAGE       4096ul
+#define RW         (QUIRE_PROT_READ | QUIRE_PROT_WRITE)
+#define CHUNK      64ul /* pages */
+#define CHUNKS     24ul
+#define PAGES      (CHUNK * CHUNKS)
+#define AREAS      2ul
+#define WORKERS    4u
+#define FIRST_TEXT 16u /* words before it: version, sum, the threads' sums, version again */
+#define LAST_WORD  (PAGE / 8 - 1)
 
 #define CHECK(holds)                                                                        \
 	do {                                                                                \
@@ -392,8 +392,8 @@ static void run(const char *name, uint64_t ram, unsigned long rounds)
 	       "%llu spaces, %llu forks, %llu chunks mapped anew, %llu protected; %llu pages out\n",
 	       name, (unsigned long long)st.migrated_pages, (unsigned long long)all,
 	       (unsigned long long)checks, (unsigned long long)writes,
-	       (unsigned long long)snapshots, (unsigned long long)spaces,
-	       (unsigned long long)forks, (unsigned long long)remaps, (unsigned long long)protects,
+	       (unsigned long long)snapshots, (unsigned long long)spaces, (unsigned long long)forks,
+	       (unsigned long long)remaps, (unsigned long long)protects,
 	       (unsigned long long)st.swap_out_pages);
 	fflush(stdout);
 	quire_close(q);

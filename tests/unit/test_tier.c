@@ -133,6 +133,36 @@ static void used_pages_are_promoted(void **state)
 	}
 }
 
+/* Without promotions: pages that are used all the time are noticed before it is their turn to go.
+ */
+static void used_pages_stay(void **state)
+{
+	(void)state;
+	for (u32 k = 0; k < ARRAY_SIZE(kinds); k++) {
+		struct tier_node_stats st;
+		struct env e;
+		u64 hot, cold;
+
+		open_tiers(&e, kinds[k], 8192, 0);
+		tier_set_rate(e.q, 0);
+		hot = env_map(&e, 64, RW, 0);
+		env_write(&e, hot, 64, 3);
+		cold = env_map(&e, 20480, RW, 0);
+		for (u64 i = 0; i < 20480; i++) {
+			assert_int_equal(env_write_page(&e, cold + PG(i), 5, i), 0);
+			read_word(&e, hot + PG(i % 64));
+		}
+		for (u64 i = 0; i < 64; i++)
+			/* An accessed bit may be a little old (rmap_referenced). */
+			assert_true(e.hw || node_of(&e, hot + PG(i)) == FAST);
+		tier_stats(e.q, FAST, &st);
+		assert_true(e.hw || (st.hints > 0 && st.hint_faults > 0));
+		env_expect(&e, hot, 64, 3, 0);
+		env_expect(&e, cold, 20480, 5, 0);
+		env_close(&e);
+	}
+}
+
 static void the_rate_limits_promotions(void **state)
 {
 	struct env e;
@@ -382,6 +412,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cold_pages_are_demoted),
 		cmocka_unit_test(used_pages_are_promoted),
+		cmocka_unit_test(used_pages_stay),
 		cmocka_unit_test(the_rate_limits_promotions),
 		cmocka_unit_test(leases_end),
 		cmocka_unit_test(pinned_pages_stay_accessible),
