@@ -136,6 +136,25 @@ int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 
 	return err;
 }
 
+int move_movable(struct quire *q, struct move *m, enum migrate_mode mode)
+{
+	struct migrate_copy b = move_bytes(q, m);
+	u16 charge = m->src->charge;
+	int err;
+
+	if (inject_fail(q->inject, INJECT_MIGRATE))
+		return -EAGAIN;
+	err = m->movable->migrate(q, m->dst, m->src, mode);
+	if (err)
+		return err;
+	/* The charge goes along; both are locked still, and the old one is the isolation's alone.
+	 */
+	m->dst->charge = charge;
+	m->src->charge = 0;
+	TRACE(q, EV_MIGRATE, b.from, b.to, b.nr);
+	return 0;
+}
+
 /* How many of m[0..n) are home frames side by side that go from one node to another together. */
 static u32 home_run(struct quire *q, const struct move *m, u32 n, u32 *pages)
 {
