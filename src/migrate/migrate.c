@@ -74,10 +74,10 @@ static void put_dst(struct migration *g, struct folio *dst)
 /* Who holds one folio's lock waits for no other's: somebody may have that one and wait for this. */
 static bool lock_src(struct migration *g, struct folio *f)
 {
-	if (folio_trylock(f))
-		return true;
-	if (!g->wait)
-		return false;
+	bool may_wait = g->wait || !mech_on(g->q, MECH_MIGRATE_TRYLOCK);
+
+	if (!may_wait)
+		return folio_trylock(f);
 	folio_lock(f);
 	return true;
 }
