@@ -157,6 +157,59 @@ SCENARIO(migrate_discard) = {
 	.end = end_discard,
 };
 
+/* ---- an entry that is removed while a fault waits for it ---- */
+
+static void unmapper(struct env *e)
+{
+	must(!do_unmap(e, AT(0), 1), "munmap failed");
+	e->r[DONE] = 1;
+	set_flag(e, 0);
+}
+
+static void waiter(struct env *e)
+{
+	bool after = get_flag(e, 0);
+	u64 v = 0;
+	int rc = user_load(e, AT(0), &v);
+
+	must(rc == -EFAULT || (!rc && v == 1 && !after), "the load gives %d, %d", rc, (int)v);
+	e->r[LOADED] = 1;
+}
+
+static void setup_unmap(struct env *e)
+{
+	one_page(e);
+	prepare_cold_tlbs(e);
+	actor(e, "migrate", 2, migrate);
+	actor(e, "munmap", 0, unmapper);
+	actor(e, "user", 1, waiter);
+}
+
+static void end_unmap(struct env *e)
+{
+	must(e->r[DONE] && e->r[LOADED], "an actor has not ended");
+	must(pte_none(entry_at(e, AT(0))), "munmap left an entry");
+	must(access_result(e, AT(0), false) == -EFAULT, "a load there does not trap");
+}
+
+SCENARIO(migrate_wait_unmap) = {
+	.name = "migrate_wait_unmap",
+	.title = "a fault waits for a page that moves, and munmap takes the entry away",
+	.picture =
+		"  CPU2: migration                CPU0: munmap             CPU1: user\n"
+		"  entry -> migration entry\n"
+		"                                                          faults: waits for it\n"
+		"                                 (clears it)\n"
+		"  nothing to map; wakes\n"
+		"                                                          looks again: no area\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_MIGRATE_ZAP),
+	.bound = 2,
+	.setup = setup_unmap,
+	.end = end_unmap,
+};
+
 /* ---- remap ---- */
 
 #define NEW AT(1023) /* two tables: the second cannot be had */

@@ -94,6 +94,61 @@ SCENARIO(migrate_dirty) = {
 	.end = end_dirty,
 };
 
+/* ---- accessed and dirty, which the hardware may set late ---- */
+
+static void migrate_both(struct env *e)
+{
+	struct folio *f[2] = { e->folio, e->folio + 1 };
+
+	e->r[MOVED] = do_migrate(e, f, 2);
+}
+
+static void setup_bits(struct env *e)
+{
+	area(e, AT(0), 2, RW);
+	for (u32 i = 0; i < 2; i++) {
+		prepare_store(e, 1, AT(i), 1);
+		prepare_swapped_out(e, AT(i));
+	}
+	for (u32 i = 0; i < 2; i++)
+		must(prepare_load(e, 1, AT(i)) == 1, "set-up: load");
+	e->folio = folio_at(e, AT(0));
+	must(folio_at(e, AT(1)) == e->folio + 1, "set-up: the frames are not neighbours");
+	prepare_aged(e, e->folio);
+	prepare_aged(e, e->folio + 1);
+	must(!pte_young(entry_at(e, AT(0))) && !pte_dirty(entry_at(e, AT(0))), "set-up: bits");
+	prepare_cold_tlbs(e);
+	watch_page(e, AT(0));
+	watch_page(e, AT(1));
+	actor(e, "migrate", 2, migrate_both);
+	actor(e, "user", 1, user);
+}
+
+static void end_bits(struct env *e)
+{
+	must(e->r[STORED], "the store has not ended");
+	must(pte_young(entry_at(e, AT(0))), "a page that was used is thought old");
+	must(pte_dirty(entry_at(e, AT(0))), "a page that was written is thought clean");
+	must(!pte_young(entry_at(e, AT(1))), "an old page is thought young because it has moved");
+	must(!pte_dirty(entry_at(e, AT(1))), "a clean page is thought dirty");
+	must(contents(e, AT(0)) == 2 && contents(e, AT(1)) == 1, "a page is lost");
+}
+
+SCENARIO(migrate_bits) = {
+	.name = "migrate_bits",
+	.title = "the hardware sets accessed and dirty in the entry of a page that moves",
+	.picture = "  CPU2: migration                CPU1: user\n"
+		   "                                 stores: ACCESSED and DIRTY in the entry\n"
+		   "  clears the entry\n"
+		   "  (the migration entry keeps both)\n"
+		   "  present: old, clean\n",
+	.kinds = BIT(ON_HW),
+	.units = BIT(1),
+	.off = BIT(MECH_MIGRATE_KEEP_AD),
+	.setup = setup_bits,
+	.end = end_bits,
+};
+
 /* ---- who waits must not stop it ---- */
 
 static void end_wait(struct env *e)
@@ -218,7 +273,42 @@ SCENARIO(migrate_pin) = {
 		   "  present: the new frame\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
+	.off = BIT(MECH_REF_FREEZE),
 	.setup = setup_pin,
+	.step = step_pinned,
+	.end = end_pin,
+};
+
+/* With the entry's lock. */
+static void pin_slowly(struct env *e)
+{
+	int rc = do_pin(e, 0, AT(0), ACCESS_WRITE);
+
+	e->r[PIN] = 1 + (u64)-rc;
+	e->r[HELD] = !rc;
+}
+
+static void setup_pin_slowly(struct env *e)
+{
+	one_page(e);
+	prepare_cold_tlbs(e);
+	actor(e, "migrate", 2, migrate);
+	actor(e, "pin", 0, pin_slowly);
+}
+
+SCENARIO(migrate_pin_slowly) = {
+	.name = "migrate_pin_slowly",
+	.title = "a page is pinned while it moves",
+	.picture = "  CPU2: migration                CPU0: pin\n"
+		   "  entry -> migration entry\n"
+		   "                                 waits for it (without a reference)\n"
+		   "  frozen; replaced; present; wakes\n"
+		   "                                 entry lock: the pin of the new one\n"
+		   "  freed: by two\n",
+	.kinds = BIT(ON_HW) | BIT(ON_SW),
+	.units = BIT(1),
+	.off = BIT(MECH_MIGRATE_WAIT_UNREFERENCED),
+	.setup = setup_pin_slowly,
 	.step = step_pinned,
 	.end = end_pin,
 };
@@ -305,7 +395,7 @@ SCENARIO(migrate_opposing) = {
 		   "  both move one page\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
-	.off = BIT(MECH_LRU_ISOLATE_ONCE),
+	.off = BIT(MECH_LRU_ISOLATE_ONCE) | BIT(MECH_MIGRATE_TRYLOCK),
 	.setup = setup_opposing,
 	.end = end_opposing,
 };

@@ -106,6 +106,12 @@ static const struct object_upcalls object_upcalls = {
 	.refault = reclaim_refault_is_hot,
 };
 
+static const struct migrate_upcalls migrate_upcalls = {
+	.make_room = reclaim_make_room,
+	.step_begin = reclaim_step_begin,
+	.step_end = reclaim_step_end,
+};
+
 static int create_reclaim(struct quire *q, const struct core_config *cfg)
 {
 	int err = reclaim_create(q);
@@ -115,6 +121,7 @@ static int create_reclaim(struct quire *q, const struct core_config *cfg)
 	rmap_register_swap(q, &rmap_upcalls);
 	fault_register_reclaim(q, &fault_upcalls);
 	objects_register(q, &object_upcalls);
+	migrate_register(q, &migrate_upcalls);
 	return 0;
 }
 
@@ -123,30 +130,30 @@ static int create_spaces(struct quire *q, const struct core_config *cfg)
 	return spaces_create(q);
 }
 
-static int create_background(struct quire *q, const struct core_config *cfg)
+static int create_threads(struct quire *q, const struct core_config *cfg)
 {
-	return cfg->background ? reclaim_start_background(q) : 0;
+	int err = cfg->background ? reclaim_start_background(q) : 0;
+
+	if (!err && cfg->copy_threads)
+		err = copier_start(q, cfg->copy_threads, COPIER_MIN_PAGES);
+	if (err)
+		reclaim_stop_background(q);
+	return err;
 }
 
-static int create_copier(struct quire *q, const struct core_config *cfg)
+static void stop_threads(struct quire *q)
 {
-	return cfg->copy_threads ? copier_start(q, cfg->copy_threads, COPIER_MIN_PAGES) : 0;
+	copier_stop(q);
+	reclaim_stop_background(q);
 }
 
 static const struct part parts[] = {
-	{ create_phys, phys_destroy },
-	{ create_tables, pt_destroy },
-	{ create_vmas, vma_destroy_caches },
-	{ create_objects, objects_destroy },
-	{ create_rmap, rmap_destroy },
-	{ create_gather, NULL },
-	{ create_swap, swap_destroy },
-	{ create_migrate, migrate_destroy },
-	{ create_fault, fault_destroy },
-	{ create_reclaim, reclaim_destroy },
-	{ create_spaces, spaces_destroy },
-	{ create_background, reclaim_stop_background },
-	{ create_copier, copier_stop },
+	{ create_phys, phys_destroy },       { create_tables, pt_destroy },
+	{ create_vmas, vma_destroy_caches }, { create_objects, objects_destroy },
+	{ create_rmap, rmap_destroy },       { create_gather, NULL },
+	{ create_swap, swap_destroy },       { create_migrate, migrate_destroy },
+	{ create_fault, fault_destroy },     { create_reclaim, reclaim_destroy },
+	{ create_spaces, spaces_destroy },   { create_threads, stop_threads },
 };
 
 static void *source_map(void *ctx, size_t bytes)

@@ -138,6 +138,8 @@ int do_fault(struct env *e, u64 va, u32 access);
 u64 do_reclaim(struct env *e, struct folio *f);
 /* Move n folios to other frames: isolate them, one batch, one try. Returns pages moved. */
 u64 do_migrate(struct env *e, struct folio *const *folios, u32 n);
+/* The same for a page that is on no LRU list, such as the balloon's. */
+u64 do_migrate_movable(struct env *e, struct folio *f);
 /* Copies of one page and more are shared with whoever helps, as a thread of the copier does. */
 void prepare_copier(struct env *e);
 void do_copier_help(struct env *e);

@@ -6,6 +6,7 @@
  */
 #include "explore/scenario_env.h"
 #include "migrate/copier.h"
+#include "migrate/movable.h"
 
 static struct folio *alloc_any(struct quire *q, struct folio *src, void *ctx)
 {
@@ -34,6 +35,27 @@ u64 do_migrate(struct env *e, struct folio *const *folios, u32 n)
 		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC, MIGRATE_FOR_CALL,
 				      &counts);
 	lru_putback_list(e->q, &list);
+	reclaim_step_end(e->q, phase);
+	gate_exit(&e->q->gate);
+	return counts.moved;
+}
+
+u64 do_migrate_movable(struct env *e, struct folio *f)
+{
+	static const struct migrate_ops ops = { .alloc = alloc_any };
+	struct migrate_counts counts = { 0 };
+	struct list list;
+	u32 phase;
+
+	gate_enter(&e->q->gate);
+	phase = reclaim_step_begin(e->q);
+	list_init(&list);
+	if (movable_isolate(e->q, f)) {
+		list_add_tail(&f->lru, &list);
+		(void)!migrate_folios(e->q, &list, &ops, NULL, MIGRATE_ASYNC,
+				      MIGRATE_FOR_COMPACTION, &counts);
+		migrate_putback(e->q, &list);
+	}
 	reclaim_step_end(e->q, phase);
 	gate_exit(&e->q->gate);
 	return counts.moved;

@@ -376,17 +376,18 @@ static const struct {
 	const char *name;
 } shown[] = {
 	{ PG_LOCKED, "locked" },       { PG_LRU, "lru" },           { PG_DIRTY, "dirty" },
-	{ PG_SWAPCACHE, "swapcache" }, { PG_LAZYFREE, "lazyfree" },
+	{ PG_SWAPCACHE, "swapcache" }, { PG_LAZYFREE, "lazyfree" }, { PG_LISTED, "listed" },
 };
 
 static void print_folio(void *arg, char *buf, size_t n)
 {
 	struct watched *w = arg;
 	u64 flags = a64_peek(&w->f->flags);
+	u32 maps = a32_peek(&w->f->mapcount);
 	size_t at;
 
-	at = (size_t)snprintf(buf, n, "refs %u, mapped %u", a32_peek(&w->f->ref),
-			      a32_peek(&w->f->mapcount));
+	at = (size_t)snprintf(buf, n, (s32)maps < 0 ? "refs %u, balloon" : "refs %u, mapped %u",
+			      a32_peek(&w->f->ref), maps);
 	for (u32 i = 0; i < ARRAY_SIZE(shown) && at < n; i++)
 		if (flags & BIT(shown[i].flag))
 			at += (size_t)snprintf(buf + at, n - at, ", %s", shown[i].name);

@@ -74,10 +74,10 @@ static void put_dst(struct migration *g, struct folio *dst)
 /* Who holds one folio's lock waits for no other's: somebody may have that one and wait for this. */
 static bool lock_src(struct migration *g, struct folio *f)
 {
-	if (folio_trylock(f))
-		return true;
-	if (!g->wait)
-		return false;
+	bool may_wait = g->wait || !mech_on(g->q, MECH_MIGRATE_TRYLOCK);
+
+	if (!may_wait)
+		return folio_trylock(f);
 	folio_lock(f);
 	return true;
 }
@@ -95,6 +95,8 @@ static int judge(struct migration *g, struct folio *f)
 
 	if (is_home(g, f) && !(g->ops->home_node && machine_has(g->q->machine, CAP_PARK)))
 		return -EXDEV;
+	if (movable_of(g->q, f))
+		return 0;
 	if (folio_test(f, PG_WRITEBACK)) {
 		if (!g->wait)
 			return -EAGAIN;
@@ -178,8 +180,9 @@ static void take(struct migration *g, struct folio *f)
 	}
 	m->src = f;
 	m->partial = folio_test(f, PG_PARTIAL);
-	m->av = rmap_hold(g->q, f);
-	if (folio_is_anon(f))
+	m->movable = movable_of(g->q, f);
+	m->av = m->movable ? NULL : rmap_hold(g->q, f);
+	if (m->movable || folio_is_anon(f))
 		m->mapped = m->av != NULL;
 	else
 		m->mapped = folio_mapped(f) || !mech_on(g->q, MECH_MIGRATE_UNMAPPED);
@@ -215,6 +218,9 @@ static void copy(struct migration *g, const bool *unmapped)
 	for (u32 i = 0; i < g->n; i++) {
 		struct move *m = &g->move[i];
 
+		m->err = 0;
+		if (m->movable)
+			continue;
 		m->err = unmapped[i] ? move_ready(g->q, m, 0) : -EAGAIN;
 		if (m->err || !m->dst)
 			continue;
@@ -240,13 +246,14 @@ static void finish(struct migration *g, struct move *m)
 
 	if (m->av)
 		rmap_release(g->q, m->av);
+	/* Its entries went while it moved: nobody else drops what only the cache keeps. Not later:
+	 * others of the batch are still locked, so no lock can be waited for. */
+	rmap_drop_unused_copy_locked(g->q, f);
 	if (m->dst)
 		folio_unlock(m->dst);
 	else if (err)
 		phys_give_room(g->q, m->node, folio_nr(f));
 	folio_unlock(m->src);
-	/* Its entries went while it moved: nobody else drops what only the cache keeps. */
-	rmap_drop_unused_copy(g->q, f);
 	if (err) {
 		if (m->dst)
 			put_dst(g, m->dst);
@@ -262,8 +269,11 @@ static void finish(struct migration *g, struct move *m)
 		lru_putback(g->q, f);
 		return;
 	}
-	lru_add(g->q, f);
-	folio_put(g->q, f);
+	/* The first reference of a movable page is its owner's. */
+	if (!m->movable) {
+		lru_add(g->q, f);
+		folio_put(g->q, f);
+	}
 	folio_put(g->q, m->src);
 }
 
@@ -285,7 +295,9 @@ static void run_batch(struct migration *g, u32 max)
 	for (u32 i = 0; i < g->n; i++) {
 		struct move *m = &g->move[i];
 
-		if (!m->err && m->dst)
+		if (!m->err && m->movable)
+			m->err = move_movable(g->q, m, g->mode);
+		else if (!m->err && m->dst)
 			m->err = move_take_place(g->q, m, 0, g->mode);
 	}
 	move_map(g->q, g->move, g->n, g->ops->hint);

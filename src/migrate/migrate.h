@@ -99,15 +99,26 @@ struct migrate_counts { /* in pages, but for `tries` */
 	u64 tries;     /* folios locked */
 };
 
+/* What migration asks of folders above it; registered by api. */
+struct migrate_upcalls {
+	/* As fault_ops (fault.h). */
+	u64 (*make_room)(struct quire *q, unsigned cg, u32 pages);
+	/* Brackets a stretch in which folios are isolated (reclaim.h). */
+	u32 (*step_begin)(struct quire *q);
+	void (*step_end)(struct quire *q, u32 phase);
+};
+void migrate_register(struct quire *q, const struct migrate_upcalls *up);
+
 int must_check migrate_create(struct quire *q);
-/* Stops the copier's threads. */
+/* Stops the copier's threads, and deflates the balloon. */
 void migrate_destroy(struct quire *q);
 
 /*
- * Move the isolated folios of `from` (linked by ->lru, each with the isolation's reference). What
- * has moved leaves the list, and its new folio is on its way to the LRU; what could not is left on
- * it. `counts` is added to. 0: all; else the pages that stayed. A page that nothing maps costs no
- * walk of the reverse map (STAT_MIGRATE_WALKS, Linux 2ebba6b7).
+ * Move the isolated folios of `from`, the LRU's and movable pages (movable.h) alike (linked by
+ * ->lru, each with the isolation's reference). What has moved leaves the list, and its new folio is
+ * on its way to the LRU; what could not is left on it. `counts` is added to. 0: all; else the pages
+ * that stayed. A page that nothing maps costs no walk of the reverse map (STAT_MIGRATE_WALKS, Linux
+ * 2ebba6b7).
  */
 u64 must_check migrate_folios(struct quire *q, struct list *from, const struct migrate_ops *ops,
 			      void *ctx, enum migrate_mode mode, enum migrate_reason reason,

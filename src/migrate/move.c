@@ -14,8 +14,19 @@ static u32 expected_refs(const struct folio *f, u32 extra)
 	return 1 + extra + (folio_test(f, PG_SWAPCACHE) ? nr : 0) + (folio_object(f) ? nr : 0);
 }
 
+/* The charge goes along, so no limit is in the way: whoever frees the old frame uncharges nothing
+ * (Linux 0a31bc97). */
+static void carry_charge(struct quire *q, struct move *m)
+{
+	m->dst->charge = m->src->charge;
+	if (mech_on(q, MECH_MIGRATE_CHARGE))
+		m->src->charge = 0;
+	else if (m->dst->charge)
+		cgroup_force_charge(q, m->dst->charge, folio_nr(m->dst));
+}
+
 /* The old folio is frozen: nobody sees it, and nobody the new one yet. */
-static void carry_state(struct move *m)
+static void carry_state(struct quire *q, struct move *m)
 {
 	struct folio *src = m->src, *dst = m->dst;
 	u64 flags = a64_read(&src->flags) & CARRIED;
@@ -25,9 +36,7 @@ static void carry_state(struct move *m)
 	if (m->partial)
 		flags |= PGF(PARTIAL);
 	a64_fetch_or(&dst->flags, flags);
-	/* The charge too: whoever frees the old frame uncharges nothing. */
-	dst->charge = src->charge;
-	src->charge = 0;
+	carry_charge(q, m);
 	dst->index = src->index;
 }
 
@@ -35,7 +44,7 @@ static void replace(struct quire *q, struct move *m, u32 extra)
 {
 	struct folio *src = m->src, *dst = m->dst;
 
-	carry_state(m);
+	carry_state(q, m);
 	if (folio_test(src, PG_SWAPCACHE))
 		swap_replace_frozen(q, src, dst);
 	if (folio_object(src)) {
@@ -134,6 +143,22 @@ int migrate_unmapped(struct quire *q, struct folio *dst, struct folio *src, u32 
 	else
 		migrate_count_moved(q, reason, folio_nr(src));
 	return err;
+}
+
+int move_movable(struct quire *q, struct move *m, enum migrate_mode mode)
+{
+	struct migrate_copy b = move_bytes(q, m);
+	int err;
+
+	if (inject_fail(q->inject, INJECT_MIGRATE))
+		return -EAGAIN;
+	err = m->movable->migrate(q, m->dst, m->src, mode);
+	if (err)
+		return err;
+	/* Both are locked still, and the old one is the isolation's alone. */
+	carry_charge(q, m);
+	TRACE(q, EV_MIGRATE, b.from, b.to, b.nr);
+	return 0;
 }
 
 /* How many of m[0..n) are home frames side by side that go from one node to another together. */

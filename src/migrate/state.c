@@ -10,12 +10,19 @@ int migrate_create(struct quire *q)
 	if (!s)
 		return -ENOMEM;
 	spin_init(&s->copier.lock, LOCK_COPIER);
+	balloon_create(q);
 	return 0;
+}
+
+void migrate_register(struct quire *q, const struct migrate_upcalls *up)
+{
+	q->migrate->up = up;
 }
 
 void migrate_destroy(struct quire *q)
 {
 	copier_stop(q);
+	balloon_destroy(q);
 	arena_free(q->arena, q->migrate, sizeof(*q->migrate));
 	q->migrate = NULL;
 }

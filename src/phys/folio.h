@@ -18,7 +18,10 @@
  *  6. PG_ANON_EXCLUSIVE, which each page's own record holds: one entry at most maps the page, and
  * its space may write it without a copy. A writable entry's page is exclusive; so is a pinned one.
  *  7. PG_SWAPCACHE <=> swap is the swap entry of page 0 and the slots point back at this folio.
- *  8. the upper bits of `flags` (from bit 20) belong to the phys folder: allocator state, which LRU
+ *  8. A page that is neither a program's nor an object's says what it is in its mapcount, by a
+ * number that no count reaches (enum page_type; Linux: _mapcount = -256): order 0, no mapping, on
+ * no LRU list, charged or not, its references its owner's (movable.h).
+ *  9. the upper bits of `flags` (from bit 20) belong to the phys folder: allocator state, which LRU
  *     list, order, frame number. So flags are changed bit by bit, never stored as a whole.
  *
  * States (who moves them): free -[phys_alloc]-> owned, ref 1 -[fault: rmap add]-> mapped
@@ -51,7 +54,9 @@ enum folio_flag {
 	PG_ANON_EXCLUSIVE = 12, /* of each page, tails too (P); changed while a space maps it */
 	PG_MLOCKED = 13,
 	PG_LAZYFREE = 14,  /* MADV_FREE: may be dropped while clean */
-	PG_IDLE = 15,      /* not used since its entries became hints, on a fast node (tier.h) */
+	PG_LISTED = 15,    /* of a page with a type: on its owner's list, so it can be isolated */
+	PG_IDLE = 15,      /* of an anonymous one: not used since its entries became hints, on a fast
+			    * node (tier.h) */
 	PG_HEAD = 16,      /* order > 0 */
 	PG_TAIL = 17,      /* not the first frame: folio_head() finds the folio */
 	PG_READAHEAD = 18, /* brought in ahead of use; first fault on it extends the window */
@@ -74,7 +79,7 @@ enum folio_flag {
 struct folio {
 	a64_t flags;     /* (A) enum folio_flag */
 	a32_t ref;       /* (A) */
-	a32_t mapcount;  /* (A) PTE-level mappings of this frame (0 = none) */
+	a32_t mapcount;  /* (A) PTE-level mappings of this frame (0 = none); or the page's type */
 	aptr_t mapping;  /* (L) to write; anon_vma | MAPPING_ANON, or the object; NULL: none */
 	u64 index;       /* (L) page index (va >> PAGE_SHIFT at first mapping) */
 	struct list lru; /* (R) while PG_LRU, else the isolator's or a batch's */
@@ -117,6 +122,27 @@ static inline bool folio_test_clear(struct folio *f, enum folio_flag b)
 static inline unsigned folio_node(const struct folio *f)
 {
 	return a8_read(&f->node);
+}
+
+/* Page types: what stands in mapcount is -255 - type. */
+enum page_type {
+	PAGE_OF_NO_TYPE,
+	PAGE_BALLOON, /* migrate/balloon.h */
+	NR_PAGE_TYPES,
+};
+
+/* Nothing but the type is read: whoever has any record's address may ask. */
+static inline enum page_type folio_type(const struct folio *f)
+{
+	u32 type = (u32)-255 - a32_read(&f->mapcount);
+
+	return type < NR_PAGE_TYPES ? (enum page_type)type : PAGE_OF_NO_TYPE;
+}
+
+/* LOCKING: the folio lock, and the owner's lock; nothing maps it. */
+static inline void folio_set_type(struct folio *f, enum page_type type)
+{
+	a32_set_release(&f->mapcount, type ? (u32)-255 - type : 0);
 }
 
 static inline u32 folio_nr(const struct folio *f)
@@ -208,7 +234,7 @@ u32 folio_mapcount(const struct folio *f);
 
 static inline bool folio_mapped(const struct folio *f)
 {
-	if (a32_read(&f->mapcount))
+	if ((s32)a32_read(&f->mapcount) > 0)
 		return true;
 	return f->order && folio_mapcount(f);
 }

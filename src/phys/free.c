@@ -12,7 +12,8 @@
 #include "phys/phys_internal.h"
 
 /* Flags that promise that somebody still refers to the folio. */
-#define PG_NEVER_AT_FREE (PGF(LOCKED) | PGF(LRU) | PGF(SWAPCACHE) | PGF(WRITEBACK) | PGF(TAIL))
+#define PG_NEVER_AT_FREE \
+	(PGF(LOCKED) | PGF(LRU) | PGF(SWAPCACHE) | PGF(WRITEBACK) | PGF(TAIL) | PGF(LISTED))
 
 /* The record of a dead folio becomes that of free frames; order and charge are still readable. */
 static void folio_retire(struct quire *q, struct folio *f)

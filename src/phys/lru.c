@@ -134,6 +134,7 @@ void lru_add(struct quire *q, struct folio *f)
 
 	DEBUG_ON(folio_test(f, PG_LRU));
 	DEBUG_ON(folio_test(f, PG_TAIL));
+	DEBUG_ON(folio_type(f));
 	folio_get(f);
 	spin_lock(&cpu->lock);
 	at = a32_read(&cpu->nr_lru);
@@ -201,7 +202,7 @@ bool lru_isolate(struct quire *q, struct folio *f)
 
 void lru_putback(struct quire *q, struct folio *f)
 {
-	DEBUG_ON(folio_test(f, PG_LRU));
+	DEBUG_ON(folio_test(f, PG_LRU) || folio_type(f));
 	lru_link_all(q, &f, 1);
 }
 

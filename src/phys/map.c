@@ -137,6 +137,8 @@ u32 folio_mapcount(const struct folio *f)
 	u32 nr = folio_nr(f);
 	u32 sum = a32_read(&f->entire_mapcount) * nr;
 
+	if (!f->order && folio_type(f))
+		return 0;
 	for (u32 i = 0; i < nr; i++)
 		sum += a32_read(&f[i].mapcount);
 	return sum;

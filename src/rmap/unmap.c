@@ -194,15 +194,17 @@ static int save_meta(struct round *r, u64 va, u64 pfn, u64 slot)
 enum unmap_one { UNMAP_OTHER, UNMAP_GONE, UNMAP_KEPT };
 
 /* What is left in the place of a page that moves; e is what was there. */
-static u64 migration_entry(u64 e, u64 pfn, bool exclusive, bool object)
+static u64 migration_entry(struct quire *q, u64 e, u64 pfn, bool exclusive, bool object)
 {
 	u64 m = swp_entry(pte_write(e) ? SWP_MIGRATE_WRITE :
 			  exclusive    ? SWP_MIGRATE_EXCLUSIVE :
 					 SWP_MIGRATE_READ,
 			  pfn);
 
-	return m | (pte_young(e) ? SWP_MIGRATE_YOUNG : 0) | (pte_dirty(e) ? SWP_MIGRATE_DIRTY : 0) |
-	       (object ? SWP_OBJECT : 0);
+	m |= object ? SWP_OBJECT : 0;
+	if (!mech_on(q, MECH_MIGRATE_KEEP_AD) && machine_has(q->machine, CAP_HW_AD))
+		return m;
+	return m | (pte_young(e) ? SWP_MIGRATE_YOUNG : 0) | (pte_dirty(e) ? SWP_MIGRATE_DIRTY : 0);
 }
 
 /* Of an object's page: nothing is left in its place, unless it moves. A pin that came meanwhile
@@ -217,7 +219,7 @@ static enum unmap_one unmap_object_one(struct round *r, struct folio *f, u32 i, 
 		return UNMAP_KEPT;
 	}
 	if (r->migrate)
-		pte_set(p, migration_entry(e, entry_pfn(e), false, true));
+		pte_set(p, migration_entry(r->q, e, entry_pfn(e), false, true));
 	folio_remove_rmap_ptes(r->q, f, i, 1);
 	return UNMAP_GONE;
 }
@@ -247,7 +249,7 @@ static enum unmap_one unmap_one(struct round *r, struct folio *f, u32 i, pte_t *
 		return UNMAP_KEPT;
 	}
 	if (r->migrate) {
-		pte_set(p, migration_entry(e, pfn + i, exclusive, false));
+		pte_set(p, migration_entry(r->q, e, pfn + i, exclusive, false));
 		folio_remove_rmap_ptes(r->q, f, i, 1);
 		return UNMAP_GONE;
 	}

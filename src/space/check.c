@@ -5,6 +5,7 @@
  * Counted twice and compared: what entries say (a walk of all tables) and what folios, slots,
  * groups and spaces say of themselves.
  */
+#include "migrate/balloon.h"
 #include "space/space_internal.h"
 
 struct tally {
@@ -88,7 +89,7 @@ static void check_folio(void *ctx, struct folio *f)
 	struct tally *t = ctx;
 	u32 maps = folio_mapcount(f), ref = a32_read(&f->ref);
 	u32 want = maps + (folio_test(f, PG_SWAPCACHE) ? folio_nr(f) : 0) +
-		   (folio_object(f) ? folio_nr(f) : 0);
+		   (folio_object(f) ? folio_nr(f) : 0) + (folio_type(f) ? 1 : 0);
 
 	t->mapcounts += maps;
 	if (t->zero == f)
@@ -134,6 +135,7 @@ u64 quire_check_all(struct quire *q)
 	phys_for_each_folio(q, check_folio, &t);
 	bad += WARN_ON(t.mapcounts != t.present);
 	bad += phys_check(q);
+	bad += balloon_check(q);
 	bad += swap_check(q);
 	bad += objects_check(q);
 	return bad + t.bad;

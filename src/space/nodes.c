@@ -5,6 +5,7 @@
  * address afterwards is looked for again: the program may have done anything meanwhile.
  */
 #include "migrate/migrate.h"
+#include "migrate/movable.h"
 #include "space/space_internal.h"
 
 #define CHUNK 64u
@@ -118,7 +119,7 @@ int space_move_to_node(struct quire *q, struct space *s, const u64 *va, u64 n, u
 		if (!list_empty(&folios))
 			(void)!migrate_folios(q, &folios, &to_node_ops, &to, MIGRATE_SYNC,
 					      MIGRATE_FOR_CALL, &counts);
-		lru_putback_list(q, &folios);
+		migrate_putback(q, &folios);
 		reclaim_step_end(q, phase);
 		tell(q, s, va + at, len, &to, status + at);
 	}
