@@ -44,7 +44,7 @@ static u32 check_folio(struct check *c, struct block *b, u32 i)
 		CHECK(c, !"a folio is naturally aligned in its block");
 		return 1;
 	}
-	CHECK(c, !(flags & PGF(LISTED)) || folio_type(f));
+	CHECK(c, !(flags & PGF(LISTED)) || folio_type(f) || folio_is_anon(f));
 	if (folio_type(f)) {
 		CHECK(c, !f->order && !aptr_read(&f->mapping) && !f->index && !f->swap);
 		CHECK(c, !(flags & (PGF(LRU) | PGF(SWAPCACHE) | PGF(DIRTY) | PGF(WRITEBACK))));

@@ -13,7 +13,7 @@
 static struct folio *alloc_other(struct quire *q, struct folio *src, void *ctx)
 {
 	(void)ctx;
-	return phys_alloc(q, !src->node, src->order);
+	return phys_alloc(q, !folio_node(src), src->order);
 }
 
 static const struct migrate_ops ops = { .alloc = alloc_other };
