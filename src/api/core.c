@@ -8,6 +8,7 @@
 #include "fault/fault.h"
 #include "gather/gather.h"
 #include "machine/machine.h"
+#include "migrate/compact.h"
 #include "migrate/copier.h"
 #include "object/object.h"
 #include "reclaim/reclaim.h"
@@ -97,6 +98,11 @@ static const struct fault_ops fault_upcalls = {
 	.touched = tier_touched,
 	.stamp = tier_stamp,
 	.parked = tier_parked,
+	.compact = compact_for_fault,
+};
+static const struct migrate_upcalls migrate_upcalls = {
+	.step_begin = reclaim_step_begin,
+	.step_end = reclaim_step_end,
 };
 
 static const struct object_upcalls object_upcalls = {
@@ -114,6 +120,7 @@ static int create_reclaim(struct quire *q, const struct core_config *cfg)
 		return err;
 	rmap_register_swap(q, &rmap_upcalls);
 	fault_register_reclaim(q, &fault_upcalls);
+	migrate_register(q, &migrate_upcalls);
 	objects_register(q, &object_upcalls);
 	return 0;
 }

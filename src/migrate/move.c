@@ -14,8 +14,7 @@ static u32 expected_refs(const struct folio *f, u32 extra)
 	return 1 + extra + (folio_test(f, PG_SWAPCACHE) ? nr : 0) + (folio_object(f) ? nr : 0);
 }
 
-/* The old folio is frozen: nobody sees it, and nobody the new one yet. */
-static void carry_state(struct move *m)
+static void carry_flags(struct move *m)
 {
 	struct folio *src = m->src, *dst = m->dst;
 	u64 flags = a64_read(&src->flags) & CARRIED;
@@ -25,6 +24,14 @@ static void carry_state(struct move *m)
 	if (m->partial)
 		flags |= PGF(PARTIAL);
 	a64_fetch_or(&dst->flags, flags);
+}
+
+/* The old folio is frozen: nobody sees it, and nobody the new one yet. */
+static void carry_state(struct move *m)
+{
+	struct folio *src = m->src, *dst = m->dst;
+
+	carry_flags(m);
 	/* The charge too: whoever frees the old frame uncharges nothing. */
 	dst->charge = src->charge;
 	src->charge = 0;
@@ -74,6 +81,9 @@ static int ask_object(struct move *m, enum migrate_mode mode)
 
 int move_ready(struct quire *q, struct move *m, u32 extra)
 {
+	/* What the destination gets it gets when nothing can fail any more (Linux 8bdd6380). */
+	if (m->dst && !mech_on(q, MECH_MIGRATE_PRISTINE))
+		carry_flags(m);
 	if (inject_fail(q->inject, INJECT_MIGRATE))
 		return -EAGAIN;
 	if (!m->dst) /* home frames: whoever has a reference keeps what he has */

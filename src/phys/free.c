@@ -187,6 +187,10 @@ static void free_in_bitmap(struct quire *q, struct group *g)
 		BUG_ON(g->own[w] & ~b->used[w]);
 		b->used[w] &= ~g->own[w];
 		b->claimed[w] &= ~g->claim[w];
+		/* Nobody is to have them again while the block is out of service. */
+		if (!to_buddy && unlikely(!block_in_service(b)) &&
+		    mech_on(q, MECH_OFFLINE_RESERVED))
+			b->barred[w] |= g->own[w];
 	}
 	/* Under the block's lock still: until they are listed, the frames are ours alone. */
 	for (u32 i = 0; to_buddy && i < g->n; i++)
@@ -207,8 +211,10 @@ static void free_in_buddy(struct quire *q, struct group *g)
 		else
 			g->f[single++] = f;
 	}
-	if (single)
-		pcp_put(q, g->b->node, g->f, single);
+	if (!single || pcp_put(q, g->b, g->f, single))
+		return;
+	for (u32 i = 0; i < single; i++)
+		buddy_put(q, g->b->node, g->f[i], record_pfn(g->f[i]), 0);
 }
 
 /* Up to FREE_GROUPS blocks' folios of f[0..n), which are sorted: released together. Returns how
