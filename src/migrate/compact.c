@@ -33,12 +33,14 @@ static unsigned piece_order_max(const struct compaction *c)
 	return min(c->order, (unsigned)MAX_FOLIO_ORDER) - 1;
 }
 
-/* A little further. False: it has met the migration scanner. */
+/* A little further. False: it has met the migration scanner, which has isolated what lies just
+ * before `low`. */
 static bool free_scanner_step(struct compaction *c)
 {
 	u64 end = c->high + PHYS_BLOCK_FRAMES;
+	u64 sources = ALIGN_DOWN(c->low - 1, (u64)PHYS_BLOCK_FRAMES);
 
-	if (c->high <= ALIGN_DOWN(c->low, (u64)PHYS_BLOCK_FRAMES))
+	if (c->high <= sources)
 		return false;
 	if (c->high_at < end && phys_block_is_buddy(c->q, c->high)) {
 		c->res->free_taken += phys_pieces_take(c->q, c->node, &c->high_at, end,
@@ -47,7 +49,7 @@ static bool free_scanner_step(struct compaction *c)
 	}
 	c->high -= PHYS_BLOCK_FRAMES;
 	c->high_at = c->high;
-	return c->high > ALIGN_DOWN(c->low, (u64)PHYS_BLOCK_FRAMES);
+	return c->high > sources;
 }
 
 static bool have_piece(const struct compaction *c, unsigned order)

@@ -4,7 +4,8 @@
 #include "migrate/migrate_internal.h"
 
 #define BATCH_PAGES 64u
-#define IDLE_PASSES 5u /* in a row: what is still there stays */
+#define IDLE_PASSES 8u     /* in a row: what is still there stays */
+#define IDLE_NS     20000u /* waited for it, twice as long each time */
 
 struct offlining {
 	struct quire *q;
@@ -87,6 +88,17 @@ static bool all_captured(struct offlining *o)
 	return scanned;
 }
 
+/* Let those finish who free or fill a frame at this moment; perhaps they wait for a store. */
+static void wait_a_little(struct offlining *o, u32 idle)
+{
+	struct machine *m = o->q->machine;
+
+	if (idle < 3)
+		base_yield();
+	else
+		m->ops->sleep_ns(m, (u64)IDLE_NS << idle);
+}
+
 /* Until all is captured. */
 static int passes(struct offlining *o)
 {
@@ -99,9 +111,8 @@ static int passes(struct offlining *o)
 			return -EINTR;
 		if (idle >= IDLE_PASSES && mech_on(o->q, MECH_OFFLINE_ENDS))
 			return o->no_room ? -ENOMEM : -EBUSY;
-		/* Let those finish who free or fill a frame at this moment. */
 		if (idle)
-			base_yield();
+			wait_a_little(o, idle);
 		pass(o);
 		idle++;
 		o->res->idle++;
