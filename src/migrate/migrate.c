@@ -240,13 +240,14 @@ static void finish(struct migration *g, struct move *m)
 
 	if (m->av)
 		rmap_release(g->q, m->av);
+	/* Its entries went while it moved: nobody else drops what only the cache keeps. Not later:
+	 * others of the batch are still locked, so no lock can be waited for. */
+	rmap_drop_unused_copy_locked(g->q, f);
 	if (m->dst)
 		folio_unlock(m->dst);
 	else if (err)
 		phys_give_room(g->q, m->node, folio_nr(f));
 	folio_unlock(m->src);
-	/* Its entries went while it moved: nobody else drops what only the cache keeps. */
-	rmap_drop_unused_copy(g->q, f);
 	if (err) {
 		if (m->dst)
 			put_dst(g, m->dst);

@@ -117,7 +117,12 @@ void rmap_drop_unused_copy(struct quire *q, struct folio *f)
 	if (!folio_test(f, PG_SWAPCACHE) || folio_mapped(f) || !folio_is_anon(f))
 		return;
 	folio_lock(f);
-	if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f))
-		q->rmap->swap_ops->try_free(q, f);
+	rmap_drop_unused_copy_locked(q, f);
 	folio_unlock(f);
+}
+
+void rmap_drop_unused_copy_locked(struct quire *q, struct folio *f)
+{
+	if (folio_test(f, PG_SWAPCACHE) && !folio_mapped(f) && folio_is_anon(f))
+		q->rmap->swap_ops->try_free(q, f);
 }

@@ -107,6 +107,8 @@ void rmap_register_swap(struct quire *q, const struct rmap_swap_ops *ops);
  * copy keeps would otherwise linger until reclaim finds it. LOCKING: takes the folio lock; a
  * reference is held. */
 void rmap_drop_unused_copy(struct quire *q, struct folio *f);
+/* The same by who has it locked. */
+void rmap_drop_unused_copy_locked(struct quire *q, struct folio *f);
 
 int must_check rmap_create(struct quire *q);
 void rmap_destroy(struct quire *q);
