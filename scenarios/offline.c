@@ -123,6 +123,7 @@ SCENARIO(offline_reserved) = {
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
 	.off = BIT(MECH_OFFLINE_RESERVED),
+	.bound = 2,
 	.setup = setup_reserved,
 	.end = end_reserved,
 };
@@ -259,7 +260,7 @@ SCENARIO(offline_compacted) = {
 	.kinds = BIT(ON_HW),
 	.units = BIT(1),
 	.off = BIT(MECH_OFFLINE_COUNTS),
-	.bound = 2,
+	.bound = 1,
 	.setup = setup_compacted,
 	.end = end_compacted,
 };

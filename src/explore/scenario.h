@@ -123,8 +123,8 @@ void prepare_no_copy(struct env *e, u64 va);
 /* All TLBs forget; the folio was not used since the last look at its accessed bits. */
 void prepare_cold_tlbs(struct env *e);
 void prepare_aged(struct env *e, struct folio *f);
-/* All free frames that any list has are kept away until the run ends: what is allocated next is of a
- * fresh block. */
+/* All free frames that any list has are kept away until the run ends: what is allocated next is of
+ * a fresh block. */
 void prepare_keep_free(struct env *e);
 /* The same, and then the node has one free piece: the first frames of a fresh block; their number.
  */

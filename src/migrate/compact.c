@@ -3,9 +3,9 @@
 
 #define DEFER_SHIFT_MAX 6u
 
-#define BATCH_PAGES   32u   /* isolated at a time */
-#define LARGE_BLOCKS  4u    /* searched for one piece of a large folio's size */
-#define FAULT_BUDGET  8192u /* frames that a fault looks at */
+#define BATCH_PAGES  32u   /* isolated at a time */
+#define LARGE_BLOCKS 4u    /* searched for one piece of a large folio's size */
+#define FAULT_BUDGET 8192u /* frames that a fault looks at */
 
 struct compaction {
 	struct quire *q;
@@ -211,8 +211,7 @@ static void compact_stretch(struct compaction *c)
 	u64 end = ALIGN_DOWN(c->low, (u64)nr) + nr;
 
 	if (!phys_block_is_buddy(c->q, ALIGN_DOWN(c->low, (u64)PHYS_BLOCK_FRAMES)) ||
-	    (c->order <= MAX_FOLIO_ORDER &&
-	     !phys_all_movable(c->q, c->low, (u32)(end - c->low)))) {
+	    (c->order <= MAX_FOLIO_ORDER && !phys_all_movable(c->q, c->low, (u32)(end - c->low)))) {
 		c->res->scan.scanned += end - c->low;
 		c->low = end;
 		return;
@@ -322,7 +321,8 @@ static void defer_reset(struct compact_node *s)
 	a32_set(&s->failed, 0);
 }
 
-/* Room for what is wanted and for as much on its way, and all of it in pieces that are too small. */
+/* Room for what is wanted and for as much on its way, and all of it in pieces that are too small.
+ */
 static bool suitable(struct quire *q, unsigned node, unsigned order)
 {
 	u64 need = 2ull << order, free = 0;

@@ -59,12 +59,12 @@ enum compact_end {
 
 struct compact_result {
 	enum compact_end end;
-	struct phys_scan scan;         /* of the migration scanner */
-	struct migrate_counts migrate; /* moved, failed and why */
-	u64 free_taken;                /* frames off the buddy lists ... */
-	u64 free_returned;             /* ... and what was not needed of them */
-	u64 got, used, put_back;       /* destinations handed to a move */
-	u64 no_destination;            /* pages that stayed because there was none */
+	struct phys_scan scan;           /* of the migration scanner */
+	struct migrate_counts migrate;   /* moved, failed and why */
+	u64 free_taken;                  /* frames off the buddy lists ... */
+	u64 free_returned;               /* ... and what was not needed of them */
+	u64 got, used, put_back;         /* destinations handed to a move */
+	u64 no_destination;              /* pages that stayed because there was none */
 	u64 blocks_before, blocks_after; /* free pieces of order 9 */
 };
 

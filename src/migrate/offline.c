@@ -137,8 +137,7 @@ static bool valid_range(struct quire *q, u64 pfn, u64 nr, unsigned *node)
 	return nr <= span.end - pfn;
 }
 
-int node_offline_range(struct quire *q, u64 pfn, u64 nr, a32_t *stop,
-		       struct offline_result *result)
+int node_offline_range(struct quire *q, u64 pfn, u64 nr, a32_t *stop, struct offline_result *result)
 {
 	struct offline_result unread;
 	struct offlining o = { .q = q, .pfn = pfn, .nr = nr, .stop = stop };

@@ -35,8 +35,8 @@ struct offline_result {
 };
 
 /*
- * Frames [pfn, pfn + nr) of one node, whole blocks of PHYS_BLOCK_FRAMES. `stop` (may be NULL): not 0
- * makes it fail soon. `result` may be NULL.
+ * Frames [pfn, pfn + nr) of one node, whole blocks of PHYS_BLOCK_FRAMES. `stop` (may be NULL): not
+ * 0 makes it fail soon. `result` may be NULL.
  * 0; -EINVAL: not such a range; -EBUSY: something in it is pinned or cannot be moved, or part of it
  * is out of service; -ENOMEM: no room for what is in it, or not so much capacity left; -EINTR.
  */

@@ -190,8 +190,8 @@ int phys_alloc_run_at(struct quire *q, unsigned node, u64 pfn, u32 nr, struct fo
 	return (int)done;
 }
 
-/* A whole free block, but not number 0, which would read as "no reservation": that is for phys_alloc
- * only. */
+/* A whole free block, but not number 0, which would read as "no reservation": that is for
+ * phys_alloc only. */
 static struct folio *resv_frames(struct quire *q, unsigned node)
 {
 	struct folio *f = node_get_frames(q, node, MAX_FOLIO_ORDER), *zero = f;

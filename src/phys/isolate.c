@@ -348,8 +348,8 @@ static int block_leave(struct node *n, struct block *b)
 static void uncapture(struct phys *p, struct node *n, struct block *b)
 {
 	for (u32 i = 0; i < BLOCK_FRAMES;) {
-		unsigned order = i ? min((unsigned)__builtin_ctz(i), MAX_FOLIO_ORDER) :
-				     MAX_FOLIO_ORDER;
+		unsigned order =
+			i ? min((unsigned)__builtin_ctz(i), MAX_FOLIO_ORDER) : MAX_FOLIO_ORDER;
 
 		if (!bits_any(b->captured, i, 1)) {
 			i++;

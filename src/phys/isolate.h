@@ -2,8 +2,8 @@
  * isolate.h - what compaction and offlining take away from others: movable folios of a stretch of
  * frames, free pieces, and whole blocks.
  *
- * Movable folios are those on an LRU list and not pinned. Whoever gets one has isolated it (phys.h):
- * exactly one isolator wins, and nobody frees it meanwhile.
+ * Movable folios are those on an LRU list and not pinned. Whoever gets one has isolated it
+ * (phys.h): exactly one isolator wins, and nobody frees it meanwhile.
  *
  * Free pieces (struct phys_pieces): frames off the buddy lists, that nobody owns and nobody finds.
  * They are counted as used only when a folio is made of them, so pieces alone take no capacity.
@@ -13,11 +13,13 @@
  * Blocks out of service. States and who moves them, under the block's and the node's lock:
  *   in service -[phys_leave]-> leaving -[phys_offline]-> offline -[phys_online]-> in service
  *                              leaving -[phys_stay]-> in service
- *  1. Of a block that is not in service no frame is in a buddy list, a CPU's list or a bitmap's free
- *     part once phys_leave has returned, and none is handed out. What is freed there is captured.
+ *  1. Of a block that is not in service no frame is in a buddy list, a CPU's list or a bitmap's
+ *     free part once phys_leave has returned, and none is handed out. What is freed there is
+ *     captured.
  *  2. So the frames captured grow in number, and when they are all, nobody uses the block.
  *  3. Offline: all of it is captured, and capacity does not count it.
- * A reservation may lie in such a block; it is refused (-EBUSY) until the block is in service again.
+ * A reservation may lie in such a block; it is refused (-EBUSY) until the block is in service
+ * again.
  *
  * Locking: the functions take LOCK_PCP, LOCK_BLOCK, LOCK_NODE, LOCK_LRU, and phys_leave
  * LOCK_PHYS_MAP; no spin lock is held by the caller.

@@ -12,12 +12,13 @@
  * A frame that is being released keeps its bit in `used`. `claimed` frames are free ones that a
  * release covers; `barred` ones do not belong to the core. A frame can be allocated when it is in
  * none of them.
- * A block that goes out of service (isolate.h) keeps its kind. Free frames of it are `captured`, or,
- * while it is RESV, `barred`: in no list, and no way of allocation finds them.
+ * A block that goes out of service (isolate.h) keeps its kind. Free frames of it are `captured`,
+ * or, while it is RESV, `barred`: in no list, and no way of allocation finds them.
  *
  * Allocator states of a frame's record (in its flags): FREE (in a bitmap, captured, in somebody's
- * struct phys_pieces, or inside a larger free piece), OWNED (head of an allocated folio, until its last reference is gone), BUDDY (head of a
- * free piece in a buddy list; changes under LOCK_NODE only), PCP (in a CPU slot's list).
+ * struct phys_pieces, or inside a larger free piece), OWNED (head of an allocated folio, until its
+ * last reference is gone), BUDDY (head of a free piece in a buddy list; changes under LOCK_NODE
+ * only), PCP (in a CPU slot's list).
  *
  * Capacity: node->taken <= capacity always. Each CPU slot keeps a credit of frames already counted
  * in `taken`; frames in use == taken - sum of credits. `taken` changes under LOCK_NODE only, which
@@ -61,15 +62,15 @@ enum block_service { BLOCK_IN_SERVICE, BLOCK_LEAVING, BLOCK_OFFLINE, BLOCK_COMIN
 #define FOLIO_PFN_MASK   (~0ull << FOLIO_PFN_SHIFT)
 
 struct block {
-	struct spin lock;         /* LOCK_BLOCK */
-	a32_t kind;               /* (A) changed under (B) */
-	u32 node;                 /* (C) */
-	u64 pfn;                  /* (C) of the first frame */
-	struct folio *rec;        /* (C) BLOCK_FRAMES records */
-	u64 used[BLOCK_WORDS];    /* (B) */
-	u64 claimed[BLOCK_WORDS]; /* (B) */
-	u64 barred[BLOCK_WORDS];  /* (B) */
-	a32_t service;            /* (A) enum block_service; changed under (B) and (N) */
+	struct spin lock;          /* LOCK_BLOCK */
+	a32_t kind;                /* (A) changed under (B) */
+	u32 node;                  /* (C) */
+	u64 pfn;                   /* (C) of the first frame */
+	struct folio *rec;         /* (C) BLOCK_FRAMES records */
+	u64 used[BLOCK_WORDS];     /* (B) */
+	u64 claimed[BLOCK_WORDS];  /* (B) */
+	u64 barred[BLOCK_WORDS];   /* (B) */
+	a32_t service;             /* (A) enum block_service; changed under (B) and (N) */
 	u64 captured[BLOCK_WORDS]; /* (N) */
 	u64 pad[3];
 };
@@ -245,8 +246,8 @@ void node_give(struct quire *q, unsigned node, u32 nr);
 struct folio *must_check node_get_frames(struct quire *q, unsigned node, unsigned order);
 /* Free frames, which nobody owns, become a piece of the buddy lists. Takes LOCK_NODE. */
 void buddy_put(struct quire *q, unsigned node, struct folio *f, u64 pfn, unsigned order);
-/* Free frames of order 0, of one block, go to this CPU's list. False: the block is leaving, and they
- * must not. */
+/* Free frames of order 0, of one block, go to this CPU's list. False: the block is leaving, and
+ * they must not. */
 bool must_check pcp_put(struct quire *q, const struct block *b, struct folio *const *f, u32 n);
 void pcp_drain_all(struct phys *p, unsigned node);
 /* LOCKING: n->lock. */

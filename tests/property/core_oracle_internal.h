@@ -104,7 +104,7 @@ struct worker {
 	struct pin pin[NR_PINS];
 	struct child child[NR_CHILDREN];
 	struct view view[NR_VIEWS];
-	u64 sum; /* added to shared counters */
+	u64 sum;         /* added to shared counters */
 	u64 out, nr_out; /* frames that it has taken out of service */
 	pthread_t thread;
 };

@@ -13,9 +13,9 @@
 #include "migrate/compact.h"
 #include "migrate/offline.h"
 
-#define BLOCK      PHYS_BLOCK_FRAMES
-#define FRAG_HALF  (MAX_FOLIO_ORDER - 1u)
-#define FRAG_MAX   256u
+#define BLOCK     PHYS_BLOCK_FRAMES
+#define FRAG_HALF (MAX_FOLIO_ORDER - 1u)
+#define FRAG_MAX  256u
 
 struct frag {
 	struct env e;

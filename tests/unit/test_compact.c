@@ -46,7 +46,7 @@ static void expect_most(struct frag *f, u64 va, u64 n, u64 run, u64 of, u64 tag)
 		for (u32 k = 0; k < ARRAY_SIZE(kinds); k++)                        \
 			for (u32 large = 0; large < 2; large++) {                  \
 				static struct frag f;                              \
-				frag_open(&f, kinds[k], 1, BLOCKS, BLOCKS *BLOCK);        \
+				frag_open(&f, kinds[k], 1, BLOCKS, BLOCKS *BLOCK); \
 				fn(&f, large);                                     \
 				frag_close(&f);                                    \
 			}                                                          \
@@ -462,9 +462,9 @@ static void threads(void **st)
 		for (u64 p = 0; p < NR_PAGES; p++) {
 			u64 zero = 0;
 
-			assert_int_equal(sim_store(e->m, 0, e->s->ms, s.va + PG(p) + 8 * (i + 1),
-						   &zero, 8),
-					 0);
+			assert_int_equal(
+				sim_store(e->m, 0, e->s->ms, s.va + PG(p) + 8 * (i + 1), &zero, 8),
+				0);
 		}
 		assert_int_equal(pthread_create(&u[i].thread, NULL, use, &u[i]), 0);
 	}
@@ -497,9 +497,9 @@ static void threads(void **st)
 		for (u64 p = 0; p < NR_PAGES; p++) {
 			u64 seen = 0;
 
-			assert_int_equal(sim_load(e->m, 0, e->s->ms, s.va + PG(p) + 8 * u[i].id,
-						  &seen, 8),
-					 0);
+			assert_int_equal(
+				sim_load(e->m, 0, e->s->ms, s.va + PG(p) + 8 * u[i].id, &seen, 8),
+				0);
 			assert_int_equal(seen, u[i].word[p]);
 		}
 	frag_close(&f);
@@ -508,16 +508,11 @@ static void threads(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_whole_all),
-		cmocka_unit_test(test_order_all),
-		cmocka_unit_test(test_injected_all),
-		cmocka_unit_test(kinds_mixed),
-		cmocka_unit_test(pinned_stay),
-		cmocka_unit_test(no_capacity),
-		cmocka_unit_test(each_allocation_fails),
-		cmocka_unit_test(fault_gets_large),
-		cmocka_unit_test(faults_are_deferred),
-		cmocka_unit_test(threads),
+		cmocka_unit_test(test_whole_all),        cmocka_unit_test(test_order_all),
+		cmocka_unit_test(test_injected_all),     cmocka_unit_test(kinds_mixed),
+		cmocka_unit_test(pinned_stay),           cmocka_unit_test(no_capacity),
+		cmocka_unit_test(each_allocation_fails), cmocka_unit_test(fault_gets_large),
+		cmocka_unit_test(faults_are_deferred),   cmocka_unit_test(threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

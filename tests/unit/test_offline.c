@@ -44,18 +44,18 @@ static u64 take_all(struct frag *f, u64 pfn, u64 nr)
 	return n;
 }
 
-#define FOR_PLAIN(fn)                                                               \
-	static void fn##_all(void **st)                                             \
-	{                                                                           \
-		static const u32 kinds[] = { 0, 2, 6, 14 };                         \
-		(void)st;                                                           \
-		for (u32 k = 0; k < ARRAY_SIZE(kinds); k++)                         \
-			for (u32 large = 0; large < 2; large++) {                   \
-				static struct frag f;                               \
-				frag_open(&f, kinds[k], 2, BLOCKS, BLOCKS *BLOCK);  \
-				fn(&f, large);                                      \
-				frag_close(&f);                                     \
-			}                                                           \
+#define FOR_PLAIN(fn)                                                              \
+	static void fn##_all(void **st)                                            \
+	{                                                                          \
+		static const u32 kinds[] = { 0, 2, 6, 14 };                        \
+		(void)st;                                                          \
+		for (u32 k = 0; k < ARRAY_SIZE(kinds); k++)                        \
+			for (u32 large = 0; large < 2; large++) {                  \
+				static struct frag f;                              \
+				frag_open(&f, kinds[k], 2, BLOCKS, BLOCKS *BLOCK); \
+				fn(&f, large);                                     \
+				frag_close(&f);                                    \
+			}                                                          \
 	}
 
 static u64 area_of(struct frag *f, u64 pages, bool large)
@@ -537,9 +537,9 @@ static void in_use(void **st)
 		for (u64 p = 0; p < NR_PAGES; p++) {
 			u64 zero = 0;
 
-			assert_int_equal(sim_store(e->m, 0, e->s->ms, w.va + PG(p) + 8 * (i + 1),
-						   &zero, 8),
-					 0);
+			assert_int_equal(
+				sim_store(e->m, 0, e->s->ms, w.va + PG(p) + 8 * (i + 1), &zero, 8),
+				0);
 			assert_int_equal(sim_store(e->m, 0, e->s->ms,
 						   w.shared + PG(p) + 8 * (i + 1), &zero, 8),
 					 0);
@@ -645,16 +645,11 @@ static void takers(void **st)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_unused_all),
-		cmocka_unit_test(ranges),
-		cmocka_unit_test(test_used_all),
-		cmocka_unit_test(test_reserved_all),
-		cmocka_unit_test(test_room_all),
-		cmocka_unit_test(test_pinned_all),
-		cmocka_unit_test(stopped),
-		cmocka_unit_test(failures),
-		cmocka_unit_test(no_records),
-		cmocka_unit_test(in_use),
+		cmocka_unit_test(test_unused_all), cmocka_unit_test(ranges),
+		cmocka_unit_test(test_used_all),   cmocka_unit_test(test_reserved_all),
+		cmocka_unit_test(test_room_all),   cmocka_unit_test(test_pinned_all),
+		cmocka_unit_test(stopped),         cmocka_unit_test(failures),
+		cmocka_unit_test(no_records),      cmocka_unit_test(in_use),
 		cmocka_unit_test(takers),
 	};
 
