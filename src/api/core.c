@@ -8,6 +8,7 @@
 #include "fault/fault.h"
 #include "gather/gather.h"
 #include "machine/machine.h"
+#include "migrate/compact.h"
 #include "migrate/copier.h"
 #include "object/object.h"
 #include "reclaim/reclaim.h"
@@ -97,8 +98,8 @@ static const struct fault_ops fault_upcalls = {
 	.touched = tier_touched,
 	.stamp = tier_stamp,
 	.parked = tier_parked,
+	.compact = compact_for_fault,
 };
-
 static const struct object_upcalls object_upcalls = {
 	.mkclean = rmap_mkclean,
 	.unmap_range = space_unmap_object,

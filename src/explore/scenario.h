@@ -23,6 +23,7 @@
 #include "base/mech.h"
 #include "explore/explore.h"
 #include "machine/explored/explored.h"
+#include "phys/isolate.h"
 #include "space/space.h"
 
 /* The machines that a scenario can run on. */
@@ -100,6 +101,7 @@ struct env {
 	struct folio *folio;     /* the scenario's page, if it keeps one */
 	struct object *object;   /* by file(); it goes at the end */
 	struct folio *pinned[4]; /* by pin() */
+	struct phys_pieces kept; /* by prepare_keep_free() */
 };
 
 #define RW        (PROT_BITS_READ | PROT_BITS_WRITE)
@@ -121,6 +123,14 @@ void prepare_no_copy(struct env *e, u64 va);
 /* All TLBs forget; the folio was not used since the last look at its accessed bits. */
 void prepare_cold_tlbs(struct env *e);
 void prepare_aged(struct env *e, struct folio *f);
+/* All free frames that any list has are kept away until the run ends: what is allocated next is of
+ * a fresh block. */
+void prepare_keep_free(struct env *e);
+/* The same, and then the node has one free piece: the first frames of a fresh block; their number.
+ */
+u64 prepare_free_piece(struct env *e, unsigned order);
+/* The next page that is brought in does not come from its table's reserved block. */
+void prepare_unreserved(struct env *e);
 void watch_page(struct env *e, u64 va);           /* its entry */
 void watch_folio(struct env *e, struct folio *f); /* references, mappings, flags */
 
@@ -143,6 +153,9 @@ u64 do_migrate_movable(struct env *e, struct folio *f);
 /* Copies of one page and more are shared with whoever helps, as a thread of the copier does. */
 void prepare_copier(struct env *e);
 void do_copier_help(struct env *e);
+/* Compact the node, or take the frames of block `block` out of service. Errors of the core. */
+int do_compact(struct env *e, unsigned order);
+int do_offline(struct env *e, u64 block);
 /* A look at its accessed bits, as reclaim takes it: with the folio locked. The number found set. */
 u32 do_referenced(struct env *e, struct folio *f);
 /* Off its list and back (mlock, deactivation). True: it was isolated. */

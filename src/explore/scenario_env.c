@@ -40,6 +40,7 @@ struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
 	e->scenario = sc;
 	e->kind = kind;
 	inject_init(&e->inject);
+	phys_pieces_init(&e->kept);
 	e->m = xm_create(&mc);
 	e->m->inject = &e->inject;
 	cc.phys.nr_nodes = 1;
@@ -134,6 +135,7 @@ void env_close(struct env *e)
 {
 	struct quire *q = e->q;
 
+	phys_pieces_put(q, 0, &e->kept);
 	must(!quire_check_all(q), "the core's invariants do not hold");
 	check_charges(e);
 	for (u32 n = 0; n < ARRAY_SIZE(e->child); n++)

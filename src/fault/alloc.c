@@ -109,6 +109,18 @@ static int frames_own_place(struct fc *c, u64 va, unsigned order, struct folio *
 	return 0;
 }
 
+/* One that needs neighbours: free frames may be there, only not together. */
+static struct folio *frames_large(struct quire *q, unsigned node, unsigned order)
+{
+	const struct fault_ops *ops = q->fault->ops;
+	struct folio *f = phys_alloc(q, node, order);
+
+	if (f || !ops || !ops->compact || base_self()->reclaim_depth ||
+	    !ops->compact(q, node, order))
+		return f;
+	return phys_alloc(q, node, order);
+}
+
 /* On this node, as long as it has room: 0, -EBUSY (look again), -ENOMEM. */
 static int frames_on(struct fc *c, u64 va, unsigned node, unsigned order, struct folio **out)
 {
@@ -125,7 +137,7 @@ static int frames_on(struct fc *c, u64 va, unsigned node, unsigned order, struct
 	/* Away from its place a page costs host mappings: never more than one at a time. */
 	if (m->plain_base && order)
 		return -ENOMEM;
-	*out = phys_alloc(c->q, node, order);
+	*out = order ? frames_large(c->q, node, order) : phys_alloc(c->q, node, 0);
 	return *out ? 0 : -ENOMEM;
 }
 

@@ -51,6 +51,9 @@ struct fault_ops {
 	/* Stamp of hints that are made now; so many have been, on this node. */
 	unsigned (*stamp)(struct quire *q);
 	void (*parked)(struct quire *q, unsigned node, u32 pages);
+	/* The node has no folio of this order > 0 though frames are free: true when there may be
+	 * one now. NULL: never. */
+	bool (*compact)(struct quire *q, unsigned node, unsigned order);
 };
 void fault_register_reclaim(struct quire *q, const struct fault_ops *ops);
 int must_check fault_create(struct quire *q);

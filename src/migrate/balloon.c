@@ -102,7 +102,6 @@ static struct folio *alloc_elsewhere(struct quire *q, struct folio *src, void *c
 static u64 push_out(struct quire *q, unsigned node)
 {
 	static const struct migrate_ops ops = { .alloc = alloc_elsewhere };
-	const struct migrate_upcalls *up = q->migrate->up;
 	struct migrate_counts c = { 0 };
 	struct list folios;
 	u32 phase;
@@ -110,7 +109,7 @@ static u64 push_out(struct quire *q, unsigned node)
 	if (phys_nr_nodes(q) < 2)
 		return 0;
 	list_init(&folios);
-	phase = up->step_begin(q);
+	phase = migrate_step_begin(q);
 	/* Pages just faulted in are still in batches. */
 	lru_drain_all(q);
 	if (!lru_isolate_clusters(q, node, LRU_INACTIVE, LRU_CLUSTER, &folios))
@@ -119,7 +118,7 @@ static u64 push_out(struct quire *q, unsigned node)
 		(void)!migrate_folios(q, &folios, &ops, NULL, MIGRATE_ASYNC, MIGRATE_FOR_BALLOON,
 				      &c);
 	migrate_putback(q, &folios);
-	up->step_end(q, phase);
+	migrate_step_end(q, phase);
 	/* They are on their way to their lists, with a reference of the batch. */
 	return c.moved;
 }

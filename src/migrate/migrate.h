@@ -108,6 +108,9 @@ struct migrate_upcalls {
 	void (*step_end)(struct quire *q, u32 phase);
 };
 void migrate_register(struct quire *q, const struct migrate_upcalls *up);
+/* The bracket, by those upcalls: exits of spaces wait for what is isolated. */
+u32 must_check migrate_step_begin(struct quire *q);
+void migrate_step_end(struct quire *q, u32 phase);
 
 int must_check migrate_create(struct quire *q);
 /* Stops the copier's threads, and deflates the balloon. */

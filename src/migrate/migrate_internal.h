@@ -10,17 +10,30 @@
 #include "base/mech.h"
 #include "base/trace.h"
 #include "migrate/balloon.h"
+#include "migrate/compact.h"
 #include "migrate/copier.h"
 #include "migrate/migrate.h"
 #include "migrate/movable.h"
 #include "swap/meta.h"
+
+/* What faults remember of a node's compaction. The fields are hints: two faults that change them at
+ * once lose a count. */
+struct compact_node {
+	a32_t busy;       /* (A) a fault compacts it */
+	a32_t considered; /* (A) faults since the last failure ... */
+	a32_t shift;      /* (A) ... of 1 << shift that go without */
+	a32_t failed;     /* (A) the lowest order that failed; 0: none */
+	a64_t low;        /* (A) frame where the migration scanner goes on; 0: at the start */
+	a64_t high;       /* (A) the free scanner's block */
+} cacheline_aligned;
 
 /* q->migrate */
 struct migrate_state {
 	struct copier copier;
 	struct balloon balloon;
 	const struct movable_ops *movable[NR_PAGE_TYPES - 1]; /* (C) */
-	const struct migrate_upcalls *up;                     /* (C) */
+	const struct migrate_upcalls *up;                     /* (C) once registered */
+	struct compact_node node[MAX_NODES];
 };
 
 struct move {

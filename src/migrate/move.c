@@ -25,8 +25,7 @@ static void carry_charge(struct quire *q, struct move *m)
 		cgroup_force_charge(q, m->dst->charge, folio_nr(m->dst));
 }
 
-/* The old folio is frozen: nobody sees it, and nobody the new one yet. */
-static void carry_state(struct quire *q, struct move *m)
+static void carry_flags(struct move *m)
 {
 	struct folio *src = m->src, *dst = m->dst;
 	u64 flags = a64_read(&src->flags) & CARRIED;
@@ -36,6 +35,14 @@ static void carry_state(struct quire *q, struct move *m)
 	if (m->partial)
 		flags |= PGF(PARTIAL);
 	a64_fetch_or(&dst->flags, flags);
+}
+
+/* The old folio is frozen: nobody sees it, and nobody the new one yet. */
+static void carry_state(struct quire *q, struct move *m)
+{
+	struct folio *src = m->src, *dst = m->dst;
+
+	carry_flags(m);
 	carry_charge(q, m);
 	dst->index = src->index;
 }
@@ -83,6 +90,9 @@ static int ask_object(struct move *m, enum migrate_mode mode)
 
 int move_ready(struct quire *q, struct move *m, u32 extra)
 {
+	/* What the destination gets it gets when nothing can fail any more (Linux 8bdd6380). */
+	if (m->dst && !mech_on(q, MECH_MIGRATE_PRISTINE))
+		carry_flags(m);
 	if (inject_fail(q->inject, INJECT_MIGRATE))
 		return -EAGAIN;
 	if (!m->dst) /* home frames: whoever has a reference keeps what he has */

@@ -26,3 +26,14 @@ void migrate_destroy(struct quire *q)
 	arena_free(q->arena, q->migrate, sizeof(*q->migrate));
 	q->migrate = NULL;
 }
+
+u32 migrate_step_begin(struct quire *q)
+{
+	return q->migrate->up ? q->migrate->up->step_begin(q) : 0;
+}
+
+void migrate_step_end(struct quire *q, u32 phase)
+{
+	if (q->migrate->up)
+		q->migrate->up->step_end(q, phase);
+}

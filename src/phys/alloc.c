@@ -190,30 +190,45 @@ int phys_alloc_run_at(struct quire *q, unsigned node, u64 pfn, u32 nr, struct fo
 	return (int)done;
 }
 
+/* A whole free block, but not number 0, which would read as "no reservation": that is for
+ * phys_alloc only. */
+static struct folio *resv_frames(struct quire *q, unsigned node)
+{
+	struct folio *f = node_get_frames(q, node, MAX_FOLIO_ORDER), *zero = f;
+
+	if (f && !record_pfn(f)) {
+		f = node_get_frames(q, node, MAX_FOLIO_ORDER);
+		buddy_put(q, node, zero, 0, MAX_FOLIO_ORDER);
+	}
+	return f;
+}
+
 int phys_resv_get(struct quire *q, unsigned node, u64 *base_pfn)
 {
-	struct folio *f;
-	struct block *b;
+	bool in_service = false;
 
 	BUG_ON(node >= q->phys->nr_nodes);
 	if (inject_fail(q->inject, INJECT_FRAME))
 		return -ENOMEM;
-	f = node_get_frames(q, node, MAX_FOLIO_ORDER);
-	if (f && !record_pfn(f)) {
-		/* Number 0 would read as "no reservation": it is for phys_alloc only. */
-		struct folio *zero = f;
+	while (!in_service) {
+		struct folio *f = resv_frames(q, node);
+		struct block *b;
 
-		f = node_get_frames(q, node, MAX_FOLIO_ORDER);
-		buddy_put(q, node, zero, 0, MAX_FOLIO_ORDER);
+		if (!f)
+			return -ENOMEM;
+		*base_pfn = record_pfn(f);
+		b = block_find(q->phys, *base_pfn);
+		spin_lock(&b->lock);
+		in_service = block_in_service(b);
+		if (in_service) {
+			bits_clear(b->used, 0, BLOCK_FRAMES);
+			a32_set(&b->kind, BLOCK_RESV);
+		} else {
+			/* It began to leave in between; it is captured now. */
+			buddy_put(q, node, f, b->pfn, MAX_FOLIO_ORDER);
+		}
+		spin_unlock(&b->lock);
 	}
-	if (!f)
-		return -ENOMEM;
-	*base_pfn = record_pfn(f);
-	b = block_find(q->phys, *base_pfn);
-	spin_lock(&b->lock);
-	bits_clear(b->used, 0, BLOCK_FRAMES);
-	a32_set(&b->kind, BLOCK_RESV);
-	spin_unlock(&b->lock);
 	return 0;
 }
 

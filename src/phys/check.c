@@ -8,6 +8,7 @@ struct check {
 	u64 listed[MAX_NODES][NR_LRU_LISTS]; /* pages of folios with PG_LRU, by their list bits */
 	u64 buddy[MAX_NODES];                /* pages of pieces in state BUDDY */
 	u64 pcp[MAX_NODES];                  /* frames in state PCP */
+	u64 out[MAX_NODES];                  /* blocks out of service */
 	u64 charged[MAX_CGROUPS];            /* pages of live folios charged to the group itself */
 };
 
@@ -81,7 +82,8 @@ static u32 check_free(struct check *c, struct block *b, u32 i)
 	CHECK(c, !bitmap || !bit_of(b->used, i));
 	switch (flags_state(flags)) {
 	case FRAME_FREE:
-		CHECK(c, bitmap); /* in a buddy block every free frame is in some piece or list */
+		/* In a buddy block every free frame is in some piece or list, or out of service. */
+		CHECK(c, bitmap || bit_of(b->captured, i) || bit_of(b->barred, i));
 		break;
 	case FRAME_BUDDY:
 		CHECK(c, !bitmap);
@@ -109,9 +111,17 @@ static void check_block(void *ctx, struct block *b)
 	struct check *c = ctx;
 
 	CHECK(c, b->node < c->q->phys->nr_nodes);
+	if (a32_read(&b->kind) == BLOCK_BUDDY && block_in_service(b) &&
+	    !block_is_grown(&c->q->phys->node[b->node], b))
+		return; /* made, and never added to the lists */
+	c->out[b->node] += !block_in_service(b);
 	for (u32 w = 0; w < BLOCK_WORDS; w++) {
 		CHECK(c, !b->claimed[w]);
-		CHECK(c, !(b->barred[w] & b->used[w]));
+		CHECK(c, a32_read(&b->kind) == BLOCK_BUDDY || !(b->barred[w] & b->used[w]));
+		CHECK(c, !(b->barred[w] & b->captured[w]));
+		CHECK(c, !b->captured[w] || !block_in_service(b));
+		CHECK(c, a32_read(&b->service) != BLOCK_OFFLINE ||
+				 (b->barred[w] | b->captured[w]) == ~0ull);
 	}
 	for (u32 i = 0; i < BLOCK_FRAMES;) {
 		struct folio *f = &b->rec[i];
@@ -151,7 +161,8 @@ static void check_node(struct check *c, unsigned i)
 	struct node *n = &p->node[i];
 	u64 free = 0, pcp = 0;
 
-	CHECK(c, a64_read(&n->taken) <= n->capacity);
+	CHECK(c, a64_read(&n->taken) <= a64_read(&n->capacity));
+	CHECK(c, n->nr_out == c->out[i]);
 	CHECK(c, phys_used(c->q, i) == c->live[i]);
 	spin_lock(&n->lock);
 	for (unsigned o = 0; o <= MAX_FOLIO_ORDER; o++) {

@@ -13,7 +13,7 @@
 
 /* Flags that promise that somebody still refers to the folio. */
 #define PG_NEVER_AT_FREE \
-	(PGF(LOCKED) | PGF(LRU) | PGF(SWAPCACHE) | PGF(WRITEBACK) | PGF(TAIL) | PGF(LISTED))
+	(PGF(LOCKED) | PGF(LRU) | PGF(SWAPCACHE) | PGF(WRITEBACK) | PGF(TAIL))
 
 /* The record of a dead folio becomes that of free frames; order and charge are still readable. */
 static void folio_retire(struct quire *q, struct folio *f)
@@ -24,6 +24,7 @@ static void folio_retire(struct quire *q, struct folio *f)
 	BUG_ON(a32_read(&f->ref));                 /* freed with references */
 	BUG_ON(flags_state(flags) != FRAME_OWNED); /* freed twice, or not a folio */
 	BUG_ON(flags & PG_NEVER_AT_FREE);
+	BUG_ON((flags & PGF(LISTED)) && folio_type(f)); /* else it is PG_IDLE */
 	BUG_ON(a32_read(&f->mapcount) || a32_read(&f->entire_mapcount));
 	for (u32 i = 1; i < nr; i++) {
 		u64 tail = a64_read(&f[i].flags);
@@ -188,6 +189,10 @@ static void free_in_bitmap(struct quire *q, struct group *g)
 		BUG_ON(g->own[w] & ~b->used[w]);
 		b->used[w] &= ~g->own[w];
 		b->claimed[w] &= ~g->claim[w];
+		/* Nobody is to have them again while the block is out of service. */
+		if (!to_buddy && unlikely(!block_in_service(b)) &&
+		    mech_on(q, MECH_OFFLINE_RESERVED))
+			b->barred[w] |= g->own[w];
 	}
 	/* Under the block's lock still: until they are listed, the frames are ours alone. */
 	for (u32 i = 0; to_buddy && i < g->n; i++)
@@ -208,8 +213,10 @@ static void free_in_buddy(struct quire *q, struct group *g)
 		else
 			g->f[single++] = f;
 	}
-	if (single)
-		pcp_put(q, g->b->node, g->f, single);
+	if (!single || pcp_put(q, g->b, g->f, single))
+		return;
+	for (u32 i = 0; i < single; i++)
+		buddy_put(q, g->b->node, g->f[i], record_pfn(g->f[i]), 0);
 }
 
 /* Up to FREE_GROUPS blocks' folios of f[0..n), which are sorted: released together. Returns how

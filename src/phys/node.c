@@ -17,7 +17,7 @@ static void credits_collect(struct phys *p, unsigned node)
 
 static u64 node_room(const struct node *n)
 {
-	return n->capacity - a64_read(&n->taken);
+	return a64_read(&n->capacity) - a64_read(&n->taken);
 }
 
 /* Nothing can hide from it: `taken` moves only under the lock, and credits only grow behind our
@@ -99,12 +99,12 @@ u64 phys_used(struct quire *q, unsigned node)
 
 u64 phys_capacity(struct quire *q, unsigned node)
 {
-	return q->phys->node[node].capacity;
+	return a64_read(&q->phys->node[node].capacity);
 }
 
 u64 phys_size(struct quire *q, unsigned node)
 {
-	return q->phys->node[node].size;
+	return min(q->phys->node[node].size, phys_capacity(q, node));
 }
 
 u64 phys_room(struct quire *q, unsigned node)
@@ -162,15 +162,17 @@ static void buddy_link(struct node *n, struct folio *f, u64 pfn, unsigned order)
 	n->nr_free[order]++;
 }
 
-static void buddy_unlink(struct node *n, struct folio *f, u64 pfn, unsigned order)
+void buddy_unlink(struct node *n, struct folio *f, u64 pfn, unsigned order)
 {
 	record_set_state(f, pfn, FRAME_FREE, 0);
 	list_del(&f->lru);
 	n->nr_free[order]--;
 }
 
-static void buddy_put_locked(struct node *n, struct folio *f, u64 pfn, unsigned order)
+void buddy_put_locked(struct phys *p, struct node *n, struct folio *f, u64 pfn, unsigned order)
 {
+	if (unlikely(n->nr_out) && block_capture(n, block_find(p, pfn), pfn, order))
+		return;
 	while (order < MAX_FOLIO_ORDER) {
 		u64 other_pfn = pfn ^ BIT(order);
 		struct folio *other = other_pfn > pfn ? f + BIT(order) : f - BIT(order);
@@ -215,7 +217,7 @@ void buddy_put(struct quire *q, unsigned node, struct folio *f, u64 pfn, unsigne
 	struct node *n = &q->phys->node[node];
 
 	spin_lock(&n->lock);
-	buddy_put_locked(n, f, pfn, order);
+	buddy_put_locked(q->phys, n, f, pfn, order);
 	spin_unlock(&n->lock);
 }
 
@@ -237,7 +239,8 @@ static bool node_grow(struct quire *q, unsigned node)
 	spin_lock(&n->lock);
 	if (a64_read(&n->next_block) == next) {
 		a64_set(&n->next_block, next + 1);
-		buddy_link(n, b->rec, pfn, MAX_FOLIO_ORDER);
+		if (block_in_service(b))
+			buddy_link(n, b->rec, pfn, MAX_FOLIO_ORDER);
 	}
 	spin_unlock(&n->lock);
 	return true;
@@ -262,15 +265,17 @@ static void pcp_refill(struct node *n, struct phys_cpu *cpu, unsigned node)
 }
 
 /* Gives the frames freed longest ago back. LOCKING: cpu->lock. Takes the node lock. */
-static void pcp_shrink(struct node *n, struct phys_cpu *cpu, unsigned node, u32 nr)
+static void pcp_shrink(struct phys *p, struct phys_cpu *cpu, unsigned node, u32 nr)
 {
+	struct node *n = &p->node[node];
+
 	spin_lock(&n->lock);
 	while (nr-- && cpu->pcp[node].count) {
 		struct folio *f = list_last(&cpu->pcp[node].list, struct folio, lru);
 
 		list_del(&f->lru);
 		cpu->pcp[node].count--;
-		buddy_put_locked(n, f, record_pfn(f), 0);
+		buddy_put_locked(p, n, f, record_pfn(f), 0);
 	}
 	spin_unlock(&n->lock);
 }
@@ -293,30 +298,38 @@ static struct folio *pcp_get(struct phys *p, unsigned node)
 	return f;
 }
 
-void pcp_put(struct quire *q, unsigned node, struct folio *const *f, u32 n)
+/* Who takes a block out of service says so first, and then drains every list under its lock: so
+ * either the drain finds what is put here, or we find what it said. */
+bool pcp_put(struct quire *q, const struct block *b, struct folio *const *f, u32 n)
 {
 	struct phys *p = q->phys;
 	struct phys_cpu *cpu = &p->cpu[base_cpu()];
+	unsigned node = b->node;
 
 	spin_lock(&cpu->lock);
+	if (unlikely(!block_in_service(b)) && mech_on(q, MECH_OFFLINE_CPU_LISTS)) {
+		spin_unlock(&cpu->lock);
+		return false;
+	}
 	for (u32 i = 0; i < n; i++) {
 		record_set_state(f[i], record_pfn(f[i]), FRAME_PCP, 0);
 		list_add(&f[i]->lru, &cpu->pcp[node].list);
 	}
 	cpu->pcp[node].count += n;
 	if (cpu->pcp[node].count > PCP_HIGH)
-		pcp_shrink(&p->node[node], cpu, node, cpu->pcp[node].count - PCP_HIGH + PCP_BATCH);
+		pcp_shrink(p, cpu, node, cpu->pcp[node].count - PCP_HIGH + PCP_BATCH);
 	spin_unlock(&cpu->lock);
+	return true;
 }
 
-static void pcp_drain_all(struct phys *p, unsigned node)
+void pcp_drain_all(struct phys *p, unsigned node)
 {
 	for (u32 i = 0; i < MAX_CPUS; i++) {
 		struct phys_cpu *cpu = &p->cpu[i];
 
 		spin_lock(&cpu->lock);
 		if (cpu->pcp[node].count)
-			pcp_shrink(&p->node[node], cpu, node, cpu->pcp[node].count);
+			pcp_shrink(p, cpu, node, cpu->pcp[node].count);
 		spin_unlock(&cpu->lock);
 	}
 }
@@ -360,8 +373,8 @@ static int node_init(struct quire *q, unsigned i, const struct phys_config *cfg)
 	for (unsigned o = 0; o <= MAX_FOLIO_ORDER; o++)
 		list_init(&n->free[o]);
 	phys_lru_init(&n->lru);
-	n->capacity = cfg->node[i].capacity;
-	n->size = cfg->node[i].size ? cfg->node[i].size : n->capacity;
+	a64_init(&n->capacity, cfg->node[i].capacity);
+	n->size = cfg->node[i].size ? cfg->node[i].size : cfg->node[i].capacity;
 	n->tier = cfg->node[i].tier;
 	n->base_block = base >> BLOCK_SHIFT;
 	n->nr_blocks = span >> BLOCK_SHIFT;

@@ -12,10 +12,13 @@
  * A frame that is being released keeps its bit in `used`. `claimed` frames are free ones that a
  * release covers; `barred` ones do not belong to the core. A frame can be allocated when it is in
  * none of them.
+ * A block that goes out of service (isolate.h) keeps its kind. Free frames of it are `captured`,
+ * or, while it is RESV, `barred`: in no list, and no way of allocation finds them.
  *
- * Allocator states of a frame's record (in its flags): FREE (in a bitmap, or inside a larger free
- * piece), OWNED (head of an allocated folio, until its last reference is gone), BUDDY (head of a
- * free piece in a buddy list; changes under LOCK_NODE only), PCP (in a CPU slot's list).
+ * Allocator states of a frame's record (in its flags): FREE (in a bitmap, captured, in somebody's
+ * struct phys_pieces, or inside a larger free piece), OWNED (head of an allocated folio, until its
+ * last reference is gone), BUDDY (head of a free piece in a buddy list; changes under LOCK_NODE
+ * only), PCP (in a CPU slot's list).
  *
  * Capacity: node->taken <= capacity always. Each CPU slot keeps a credit of frames already counted
  * in `taken`; frames in use == taken - sum of credits. `taken` changes under LOCK_NODE only, which
@@ -52,21 +55,24 @@
 
 enum frame_state { FRAME_FREE, FRAME_OWNED, FRAME_BUDDY, FRAME_PCP };
 enum block_kind { BLOCK_HOME, BLOCK_RESV, BLOCK_BUDDY };
+enum block_service { BLOCK_IN_SERVICE, BLOCK_LEAVING, BLOCK_OFFLINE, BLOCK_COMING };
 
 #define FOLIO_STATE_MASK (3ull << FOLIO_STATE_SHIFT)
 #define FOLIO_LIST_MASK  (3ull << FOLIO_LIST_SHIFT)
 #define FOLIO_PFN_MASK   (~0ull << FOLIO_PFN_SHIFT)
 
 struct block {
-	struct spin lock;         /* LOCK_BLOCK */
-	a32_t kind;               /* (A) changed under (B) */
-	u32 node;                 /* (C) */
-	u64 pfn;                  /* (C) of the first frame */
-	struct folio *rec;        /* (C) BLOCK_FRAMES records */
-	u64 used[BLOCK_WORDS];    /* (B) */
-	u64 claimed[BLOCK_WORDS]; /* (B) */
-	u64 barred[BLOCK_WORDS];  /* (B) */
-	u64 pad[4];
+	struct spin lock;          /* LOCK_BLOCK */
+	a32_t kind;                /* (A) changed under (B) */
+	u32 node;                  /* (C) */
+	u64 pfn;                   /* (C) of the first frame */
+	struct folio *rec;         /* (C) BLOCK_FRAMES records */
+	u64 used[BLOCK_WORDS];     /* (B) */
+	u64 claimed[BLOCK_WORDS];  /* (B) */
+	u64 barred[BLOCK_WORDS];   /* (B) */
+	a32_t service;             /* (A) enum block_service; changed under (B) and (N) */
+	u64 captured[BLOCK_WORDS]; /* (N) */
+	u64 pad[3];
 };
 _Static_assert(sizeof(struct block) % 64 == 0,
 	       "one block's lock and maps share no line with another's");
@@ -84,7 +90,8 @@ struct node {
 	u64 base_block;                        /* (C) */
 	u64 nr_blocks;                         /* (C) 0: home frames only */
 	a64_t next_block;                      /* (A) written under (N): the first never used */
-	u64 capacity;                          /* (C) */
+	u64 nr_out;                            /* (N) blocks that are not in service */
+	a64_t capacity;                        /* (A) written under (N) */
 	u64 size;                              /* (C) */
 	u32 tier;                              /* (C) */
 	u8 fallback[MAX_NODES];                /* (C) */
@@ -239,8 +246,28 @@ void node_give(struct quire *q, unsigned node, u32 nr);
 struct folio *must_check node_get_frames(struct quire *q, unsigned node, unsigned order);
 /* Free frames, which nobody owns, become a piece of the buddy lists. Takes LOCK_NODE. */
 void buddy_put(struct quire *q, unsigned node, struct folio *f, u64 pfn, unsigned order);
-/* Free frames of order 0 go to this CPU's list. */
-void pcp_put(struct quire *q, unsigned node, struct folio *const *f, u32 n);
+/* Free frames of order 0, of one block, go to this CPU's list. False: the block is leaving, and
+ * they must not. */
+bool must_check pcp_put(struct quire *q, const struct block *b, struct folio *const *f, u32 n);
+void pcp_drain_all(struct phys *p, unsigned node);
+/* LOCKING: n->lock. */
+void buddy_put_locked(struct phys *p, struct node *n, struct folio *f, u64 pfn, unsigned order);
+void buddy_unlink(struct node *n, struct folio *f, u64 pfn, unsigned order);
+
+/* ---- isolate.c ---- */
+/* LOCKING: n->lock. True: the frames, which nobody owns, are kept back. */
+bool block_capture(struct node *n, struct block *b, u64 pfn, unsigned order);
+
+static inline bool block_in_service(const struct block *b)
+{
+	return a32_read(&b->service) == BLOCK_IN_SERVICE;
+}
+
+/* Has the buddy allocator ever had it? LOCKING: n->lock, or a hint. */
+static inline bool block_is_grown(const struct node *n, const struct block *b)
+{
+	return (b->pfn >> BLOCK_SHIFT) - n->base_block < a64_read(&n->next_block);
+}
 
 /* ---- free.c ---- */
 /* References 0 and exclusively the caller's; may be on the LRU. Reorders f[]. */

@@ -480,6 +480,7 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 	check_counters(run);
 	for (u32 t = 0; t < run->cfg.threads; t++) {
 		data_unpin_all(run->worker[t]);
+		frames_online_all(run->worker[t]);
 		for (u32 i = 0; i < NR_CHILDREN; i++)
 			child_exit(run->worker[t], &run->worker[t]->child[i]);
 		for (u32 i = 0; i < NR_VIEWS; i++)
@@ -488,6 +489,8 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 	report->swap_out = stat_read(run->q, STAT_SWAP_OUT_PAGES);
 	report->swap_in = stat_read(run->q, STAT_SWAP_IN_PAGES);
 	report->migrated = stat_read(run->q, STAT_MIGRATED);
+	report->compacted = a64_read(&run->compacted);
+	report->offlined = a64_read(&run->offlined);
 	report->refaults = stat_read(run->q, STAT_REFAULT);
 	report->violations = sim_violations(run->m);
 	close_instance(run);

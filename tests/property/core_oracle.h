@@ -42,6 +42,7 @@ struct oracle_report {
 	u64 ops;
 	u64 failed_ops; /* refused under injection */
 	u64 swap_out, swap_in, refaults, migrated;
+	u64 compacted, offlined; /* pages, times */
 	u64 violations;
 	double seconds;
 };

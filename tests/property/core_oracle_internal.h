@@ -88,6 +88,7 @@ struct run {
 	struct oracle_meta *meta; /* NULL: nobody saves metadata */
 	a32_t over;
 	a64_t wrong;
+	a64_t compacted, offlined; /* pages, times */
 	a64_t done, refused;
 	struct worker *worker[MAX_WORKERS];
 };
@@ -103,7 +104,8 @@ struct worker {
 	struct pin pin[NR_PINS];
 	struct child child[NR_CHILDREN];
 	struct view view[NR_VIEWS];
-	u64 sum; /* added to shared counters */
+	u64 sum;         /* added to shared counters */
+	u64 out, nr_out; /* frames that it has taken out of service */
 	pthread_t thread;
 };
 
@@ -199,6 +201,10 @@ void data_shared(struct worker *w);
 void data_pin(struct worker *w);
 void data_unpin(struct worker *w);
 void data_unpin_all(struct worker *w);
+/* core_oracle_frames.c */
+void frames_compact(struct worker *w);
+void frames_offline(struct worker *w);
+void frames_online_all(struct worker *w);
 /* The pages are about to leave their place: pins on them become stale. */
 void data_pins_stale(struct worker *w, struct span p);
 bool data_pinned(struct span p);

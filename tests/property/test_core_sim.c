@@ -21,14 +21,16 @@ static void run_one(void **state)
 	u64 wrong = oracle_run(cfg, &r);
 
 	printf("%s: %llu operations in %.1f s (%.1f us each), %llu refused, "
-	       "%llu pages out, %llu in, %llu migrated\n",
+	       "%llu pages out, %llu in, %llu migrated, of these %llu by compaction, "
+	       "%llu times frames out of service\n",
 	       cfg->name, (unsigned long long)r.ops, r.seconds,
 	       r.ops ? r.seconds * 1e6 / (double)r.ops : 0, (unsigned long long)r.failed_ops,
 	       (unsigned long long)r.swap_out, (unsigned long long)r.swap_in,
-	       (unsigned long long)r.migrated);
+	       (unsigned long long)r.migrated, (unsigned long long)r.compacted,
+	       (unsigned long long)r.offlined);
 	assert_int_equal(wrong, 0);
 	assert_true(r.swap_out > 0 && r.swap_in > 0);
-	assert_true(cfg->home || r.migrated > 0);
+	assert_true(cfg->home || (r.migrated > 0 && r.compacted > 0 && r.offlined > 0));
 }
 
 /* A chain of stores that fill up, with I/O errors and failed checksums in the last. */
