@@ -358,9 +358,9 @@ static void test_crowded(void **state)
 				 0);
 		for (u32 i = 0; i < ALL; i++)
 			fake_word(p + i)[0] = fake_word(p + i)[511] = pattern(p + i);
-		assert_int_equal(fake.m->ops->frames_to_node(fake.m, fake_va(p) >> PAGE_SHIFT, ALL,
-							     0, 1),
-				 0);
+		assert_int_equal(
+			fake.m->ops->frames_to_node(fake.m, fake_va(p) >> PAGE_SHIFT, ALL, 0, 1),
+			0);
 	}
 	assert_true(slots_in_use() <= POOL_RESTING);
 	assert_int_equal(park_of(fake.s, first + nr - 1), PARK_SHADOW);
@@ -582,9 +582,8 @@ static void test_spaces(void **state)
 	assert_int_equal(fake.m->ops->space_create(fake.m, NULL, NULL, &s, &u), 0);
 	for (u32 i = 0; i < 64; i++)
 		e[i] = (u.start + i * PAGE_SIZE) | ENTRY_PRESENT | ENTRY_WRITE | ENTRY_DIRTY;
-	assert_int_equal(fake.m->ops->entries_changed(fake.m, s, u.start, e, 64, 0, NULL, true,
-						      false),
-			 0);
+	assert_int_equal(
+		fake.m->ops->entries_changed(fake.m, s, u.start, e, 64, 0, NULL, true, false), 0);
 	assert_int_equal(to_node(0, 64, 1), 0);
 	assert_int_equal(fake.m->ops->frames_to_node(fake.m, u.start >> PAGE_SHIFT, 32, 0, 1), 0);
 	assert_int_equal(fake.m->ops->frames_park(fake.m, (u.start >> PAGE_SHIFT) + 32, 32), 0);

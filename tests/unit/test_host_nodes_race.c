@@ -80,7 +80,8 @@ static void *hammer(void *arg)
 	return NULL;
 }
 
-/* Entries in [page, page + nr) that are present lose that; as the core's scanner, under the lock. */
+/* Entries in [page, page + nr) that are present lose that; as the core's scanner, under the lock.
+ */
 static u32 take_entries(u64 page, u32 nr)
 {
 	u32 i = 0;
@@ -111,7 +112,8 @@ static void *mover(void *arg)
 		if (n && r & BIT(42))
 			err = fake.m->ops->frames_park(fake.m, pfn, n);
 		else if (n)
-			err = fake.m->ops->frames_to_node(fake.m, pfn, n, r >> 43 & 1, ~r >> 43 & 1);
+			err = fake.m->ops->frames_to_node(fake.m, pfn, n, r >> 43 & 1,
+							  ~r >> 43 & 1);
 		a32_add(err ? &refused : r & BIT(42) ? &parked : &moved, n);
 		if (n && r & BIT(44) && fake_install(page, n, r & BIT(45), NULL, false, false))
 			a32_add(&refused, 1);

@@ -15,8 +15,8 @@
  * from its fellows in nothing but its name.
  *
  * Capabilities: CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_RANGE_FLUSH | CAP_AREA_PROTECT, and CAP_PLAIN
- * | CAP_PLACED where the kernel can (6.4), and CAP_PARK. No hardware accessed or dirty bits: a page whose entry
- * lacks DIRTY or WRITE is write-protected in the kernel's table.
+ * | CAP_PLACED where the kernel can (6.4), and CAP_PARK. No hardware accessed or dirty bits: a page
+ * whose entry lacks DIRTY or WRITE is write-protected in the kernel's table.
  *
  * What the callers around the core must do:
  *  - SIGBUS: the handler calls host_fix_core_read(m, va) first (a core thread that reads a page
@@ -110,7 +110,8 @@ int must_check host_forked_child(struct machine *m);
 
 /* ---- the operating system's view, for tests, reports and `quire info` ---- */
 /* Pages that the kernel holds resident in the regions of m (its own count, not ours), at home or
- * parked, and all plain frames; pages kept for moves between nodes are left out, and foreign pages are left out. -errno when it does not tell. */
+ * parked, and all plain frames; pages kept for moves between nodes are left out, and foreign pages
+ * are left out. -errno when it does not tell. */
 s64 host_resident_pages(struct machine *m);
 /* Home frames that the machine believes are populated, or parked. Exact at quiescence. */
 u64 host_populated_pages(struct machine *m);

@@ -123,34 +123,34 @@ struct host_policy {
 
 /* See slots.c. (P): its lock. */
 struct slot_pool {
-	struct mutex lock; /* LOCK_MACHINE */
-	u32 words;         /* (P) of the bitmaps; behind them all is empty */
-	u32 nr_full;       /* (P) */
-	u32 nr_stale;      /* (P) */
-	u32 nr_claimed;    /* (P) and stale */
+	struct mutex lock;     /* LOCK_MACHINE */
+	u32 words;             /* (P) of the bitmaps; behind them all is empty */
+	u32 nr_full;           /* (P) */
+	u32 nr_stale;          /* (P) */
+	u32 nr_claimed;        /* (P) and stale */
 	u64 taken[POOL_WORDS]; /* (P) not empty */
 	u64 full[POOL_WORDS];  /* (P) */
 	u64 stale[POOL_WORDS]; /* (P) */
 } cacheline_aligned;
 
 struct host {
-	struct machine m;     /* first */
+	struct machine m;       /* first */
 	struct machine_ops ops; /* (C) what there is here */
-	int fd;               /* (1) userfaultfd */
-	bool has_move;        /* (C) */
-	bool has_vector;      /* (C) process_madvise(MADV_DONTNEED) of ourselves works */
-	u64 features;         /* (C) asked for again in a forked child */
-	int fd_floor;         /* (C) */
-	u64 region_bytes;     /* (C) */
-	u64 region_min_bytes; /* (C) */
-	u32 max_mappings;     /* (C) */
-	a64_t mappings;       /* host mappings that all regions are made of */
-	unsigned nr_cpus;     /* (C) */
-	bool vdso_clock;      /* (C) */
-	const char *zeroes;   /* (C) ZERO_PAGES of the kernel's zero page */
-	aptr_t *region;       /* (C) REGION_SLOTS of struct mspace *, (A) */
-	struct mutex lock;    /* LOCK_MACHINE: the list of spaces */
-	aptr_t spaces;        /* (A) list, changed under `lock` */
+	int fd;                 /* (1) userfaultfd */
+	bool has_move;          /* (C) */
+	bool has_vector;        /* (C) process_madvise(MADV_DONTNEED) of ourselves works */
+	u64 features;           /* (C) asked for again in a forked child */
+	int fd_floor;           /* (C) */
+	u64 region_bytes;       /* (C) */
+	u64 region_min_bytes;   /* (C) */
+	u32 max_mappings;       /* (C) */
+	a64_t mappings;         /* host mappings that all regions are made of */
+	unsigned nr_cpus;       /* (C) */
+	bool vdso_clock;        /* (C) */
+	const char *zeroes;     /* (C) ZERO_PAGES of the kernel's zero page */
+	aptr_t *region;         /* (C) REGION_SLOTS of struct mspace *, (A) */
+	struct mutex lock;      /* LOCK_MACHINE: the list of spaces */
+	aptr_t spaces;          /* (A) list, changed under `lock` */
 
 	struct read_slot readers[MAX_CPUS];
 	a32_t barrier; /* 1: new readers wait; 2: and somebody sleeps */
@@ -160,12 +160,13 @@ struct host {
 
 	a64_t *window; /* (C) REGION_SLOTS addresses, (A), set under `lock`; NULL: no CAP_PLAIN */
 	a32_t memfd;   /* (A) descriptor + 1, set under `lock`; 0: none yet */
-	struct range overflow[MACHINE_NODES]; /* (C) frames of each node that belong to no address */
-	int physical[MACHINE_NODES]; /* (C) NUMA nodes of the host; -1: any memory */
-	bool has_physical;           /* (C) */
-	bool has_vm_copy;            /* (C) the kernel copies between addresses */
-	a32_t pid;                   /* (A) */
-	u64 slots;                   /* (C) address of all pools; 0: no CAP_PARK */
+	struct range
+		overflow[MACHINE_NODES]; /* (C) frames of each node that belong to no address */
+	int physical[MACHINE_NODES];     /* (C) NUMA nodes of the host; -1: any memory */
+	bool has_physical;               /* (C) */
+	bool has_vm_copy;                /* (C) the kernel copies between addresses */
+	a32_t pid;                       /* (A) */
+	u64 slots;                       /* (C) address of all pools; 0: no CAP_PARK */
 	struct slot_pool pool[MACHINE_NODES];
 	struct host_policy policy[HOST_POLICIES]; /* elements below nr_policies (C) */
 	u32 nr_policies;                          /* under `lock` */

@@ -287,10 +287,9 @@ void plain_forked_child(struct host *h)
 		return;
 	/* Its addresses are free now, and must not be given to anybody. */
 	for (u32 i = 0; i < h->m.nr_nodes; i++)
-		native_syscall(SYS_mmap, h->overflow[i].start, range_size(h->overflow[i]),
-			       (long)PROT_NONE,
-			       (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l,
-			       0l);
+		native_syscall(
+			SYS_mmap, h->overflow[i].start, range_size(h->overflow[i]), (long)PROT_NONE,
+			(long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l, 0l);
 	if (memfd_of(h) < 0)
 		return;
 	native_syscall(SYS_close, (long)memfd_of(h));

@@ -16,7 +16,7 @@
 
 #define MPOL_DEFAULT_NR   0l
 #define MPOL_PREFERRED_NR 1l
-#define MPOL_NODE_OF      3l /* MPOL_F_NODE | MPOL_F_ADDR */
+#define MPOL_NODE_OF      3l                   /* MPOL_F_NODE | MPOL_F_ADDR */
 #define MASK_BITS         (POLICY_NODES + 1ul) /* the kernel takes one off */
 
 #define OWN_NODE_SHIFT   32

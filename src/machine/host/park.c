@@ -103,7 +103,8 @@ static u64 target(const struct leaving *l, u64 page)
 static bool was_writable(const struct leaving *l, u64 page)
 {
 	return l->writable.populated[page / WORD_PAGES - l->first / WORD_PAGES] >>
-		       (page % WORD_PAGES) & 1;
+		       (page % WORD_PAGES) &
+	       1;
 }
 
 /* Pages that stay at home after all. `protected_now`: the kernel keeps all of them from stores. */
@@ -254,7 +255,7 @@ struct arrival {
 	u64 page; /* of entries[0] */
 	const u64 *entries;
 	u32 nr;
-	u64 moved[PTRS_PER_TABLE / 64];	 /* the parked copy is gone */
+	u64 moved[PTRS_PER_TABLE / 64];  /* the parked copy is gone */
 	u64 copied[PTRS_PER_TABLE / 64]; /* it is still there, but can be written at home */
 };
 

@@ -5,8 +5,8 @@
  * and then looks at the counts. Both use locked operations, so that one of them sees the other: a
  * reader that was not seen has seen the barrier, steps back and waits.
  *
- * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot in the 16
- * above; the rest is nodes.c's. A nested bracket never waits, or it would wait for itself.
+ * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot in the
+ * 16 above; the rest is nodes.c's. A nested bracket never waits, or it would wait for itself.
  */
 #include "machine/host/host_internal.h"
 

@@ -177,8 +177,8 @@ void slots_recycle(struct host *h, u32 slot, u32 n)
 		u32 part = min(n - i, (u32)PTRS_PER_TABLE), kept;
 
 		run = part;
-		if (h->has_physical && nodes_misplaced(h, slot_va(h, slot + i), part,
-						       slot / POOL_SLOTS, elsewhere)) {
+		if (h->has_physical &&
+		    nodes_misplaced(h, slot_va(h, slot + i), part, slot / POOL_SLOTS, elsewhere)) {
 			bool wrong = bit(elsewhere, 0);
 
 			for (run = 1; run < part && bit(elsewhere, run) == wrong; run++)

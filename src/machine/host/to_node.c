@@ -17,7 +17,7 @@ struct transfer {
 	u64 page;
 	u32 nr;
 	unsigned from, to;
-	char *stage; /* STAGE_SMALL pages */
+	char *stage;              /* STAGE_SMALL pages */
 	u32 word[PTRS_PER_TABLE]; /* where the copies are; 0: nothing is there */
 };
 
@@ -102,7 +102,8 @@ static int copy_run(struct transfer *t, u32 i, u32 end, u32 word)
 		if (!n)
 			return -ENOMEM;
 		err = copy(t, slot, from, n, full);
-		if (!err && !full && nodes_misplaced(t->h, slot_va(t->h, slot), n, t->to, misplaced))
+		if (!err && !full &&
+		    nodes_misplaced(t->h, slot_va(t->h, slot), n, t->to, misplaced))
 			err = -ENOMEM; /* that node is full */
 		if (err) {
 			slots_drop(t->h, slot, n);
@@ -118,8 +119,8 @@ static int copy_run(struct transfer *t, u32 i, u32 end, u32 word)
 static void recycle(struct transfer *t, const u32 *word, u32 i, u32 end)
 {
 	for (u32 k; i < end; i = k) {
-		for (k = i + 1; k < end && word[k] == word[i] + (k - i) &&
-				(word[k] - PARK_SLOT) % POOL_SLOTS;
+		for (k = i + 1;
+		     k < end && word[k] == word[i] + (k - i) && (word[k] - PARK_SLOT) % POOL_SLOTS;
 		     k++)
 			;
 		if (word[i] >= PARK_SLOT)
