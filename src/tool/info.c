@@ -83,6 +83,7 @@ int tool_info(int argc, char **argv)
 	printf("  %-24s %s\n", "kernel", p.kernel);
 	printf("  %-24s %u\n", "processors", p.nr_cpus);
 	printf("  %-24s %llu MiB\n", "memory", (unsigned long long)(p.memory_bytes >> 20));
+	printf("  %-24s %u\n", "NUMA nodes", p.nr_numa_nodes);
 	printf("  %-24s %s\n", "transparent huge pages", p.thp[0] ? p.thp : "not built in");
 	printf("needed by quire run and by programs that link Quire\n");
 	say_uffd(&p);

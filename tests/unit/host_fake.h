@@ -69,7 +69,7 @@ static inline u64 fake_mk(u64 page, bool writable)
 static inline int fake_install(u64 page, u32 nr, bool writable, const void *fill, bool zero,
 			       bool force)
 {
-	u64 e[PTRS_PER_TABLE];
+	u64 e[PTRS_PER_TABLE] = { 0 };
 	int err;
 
 	for (u32 i = 0; i < nr; i++)

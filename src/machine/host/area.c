@@ -121,6 +121,13 @@ void *host_frame_window(struct machine *m, u64 pfn)
 	if (!frame_is_home(m, pfn))
 		return plain_window(host_of(m), pfn);
 	s = host_space_at(host_of(m), va);
+	if (s) { /* whatever the area allows */
+		u64 page = page_of(s, va);
+		u32 word = park_of(s, page);
+
+		if (word)
+			return (void *)(uintptr_t)parked_at(s, page, word);
+	}
 	if (likely(!s || !a32_read_acquire(&s->any_ext)))
 		return (void *)(uintptr_t)va;
 	mutex_lock(&s->lock);

@@ -24,6 +24,7 @@ static void host_destroy(struct machine *m)
 		host_space_destroy(m, s);
 	native_syscall(SYS_close, (long)h->fd);
 	plain_fini(h);
+	slots_fini(h);
 	if (h->stage)
 		stage_fini(h);
 	if (h->zeroes)
@@ -43,6 +44,9 @@ static const struct machine_ops host_ops = {
 	.frames_release = host_frames_release,
 	.frames_move = host_frames_move,
 	.frames_copy = host_frames_copy,
+	.frames_park = host_frames_park,
+	.frames_to_node = host_frames_to_node,
+	.prefer_node = host_prefer_node,
 	.entries_changed = host_entries_changed,
 	.tlb_flush = host_tlb_flush,
 	.sync_lockless_walkers = host_sync_lockless_walkers,
@@ -136,12 +140,35 @@ static int uffd_failed(int err, char *msg, size_t msg_size)
 	return fail(msg, msg_size, err, "userfaultfd cannot be opened");
 }
 
+/* Several nodes: pages that can be parked, if the kernel moves pages. */
+static const char *init_nodes(struct host *h, const struct host_config *cfg, int *err)
+{
+	const char *wrong = nodes_init(h, cfg, err);
+
+	if (wrong)
+		return wrong;
+	h->ops = host_ops;
+	h->m.ops = &h->ops;
+	*err = h->m.nr_nodes > 1 && h->has_move ? slots_init(h) : 0;
+	if (*err)
+		return "no memory for the pools of memory nodes";
+	if (h->slots)
+		h->m.caps |= CAP_PARK;
+	else
+		h->ops.frames_park = NULL, h->ops.frames_to_node = NULL;
+	if (h->m.nr_nodes == 1 || !h->has_physical)
+		h->ops.prefer_node = NULL;
+	return NULL;
+}
+
 int machine_host_create(const struct host_config *cfg, struct machine **out, char *msg,
 			size_t msg_size)
 {
 	static const struct host_config defaults;
+	const char *wrong;
 	struct host *h;
 	u64 offered = 0;
+	int err;
 
 	cfg = cfg ? cfg : &defaults;
 	if (cfg->syscall)
@@ -157,8 +184,7 @@ int machine_host_create(const struct host_config *cfg, struct machine **out, cha
 	read_system(h, cfg);
 	h->fd = uffd_open(0, &offered, h->fd_floor);
 	if (h->fd < 0) {
-		int err = h->fd;
-
+		err = h->fd;
 		sys_unmap(h, ALIGN_UP(sizeof(*h), PAGE_SIZE));
 		return uffd_failed(err, msg, msg_size);
 	}
@@ -173,9 +199,13 @@ int machine_host_create(const struct host_config *cfg, struct machine **out, cha
 		host_destroy(&h->m);
 		return fail(msg, msg_size, -ENOMEM, "no memory for the host machine");
 	}
+	wrong = init_nodes(h, cfg, &err);
+	if (wrong) {
+		host_destroy(&h->m);
+		return fail(msg, msg_size, err, wrong);
+	}
 	if (!cfg->no_plain)
-		plain_init(h, offered,
-			   cfg->overflow_bytes ? cfg->overflow_bytes : HOST_OVERFLOW_DEFAULT);
+		plain_init(h, offered, cfg);
 	h->has_vector = !cfg->no_vector && uffd_probe_discard_many(h->stage);
 	/* Not from the clock alone: a forked child and its siblings differ by getrandom. */
 	if (native_syscall(SYS_getrandom, &h->rng, sizeof(h->rng), 0l) != sizeof(h->rng))
@@ -196,6 +226,7 @@ void host_counters(struct machine *m, struct host_counters *out)
 		.move_copies = a64_read(&h->count.move_copies),
 		.pages_placed = a64_read(&h->count.pages_placed),
 		.places_refused = a64_read(&h->count.places_refused),
+		.pool_pages = slots_full(h),
 	};
 	mutex_lock(&h->lock);
 	for (struct mspace *s = aptr_read(&h->spaces); s; s = aptr_read(&s->next))

@@ -103,8 +103,8 @@ static void drops_flush(struct drops *d)
 	d->n = 0;
 }
 
-/* The populated pages of [first, last), as host_drop. */
-static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
+/* The populated pages of [first, last), as host_drop_home. */
+static void drops_add_home(struct drops *d, struct mspace *s, u64 first, u64 last)
 {
 	u64 p = first;
 
@@ -127,6 +127,34 @@ static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
 			drops_flush(d);
 		p = end;
 	}
+}
+
+/* The same, and the parked pages: no access reaches those, so nobody asks whether they are gone. */
+static void drops_add(struct drops *d, struct mspace *s, u64 first, u64 last)
+{
+	u64 end = last;
+	u32 word;
+
+	drops_add_home(d, s, first, last);
+	for (; park_take_run(s, &first, &end, &word); first = end, end = last) {
+		if (word >= PARK_SLOT) {
+			slots_drop(s->h, word - PARK_SLOT, (u32)(end - first));
+			continue;
+		}
+		d->iov[d->n++] = (struct iovec){ (void *)(uintptr_t)parked_at(s, first, word),
+						 (end - first) << PAGE_SHIFT };
+		if (d->n == DROP_RANGES)
+			drops_flush(d);
+	}
+}
+
+void host_drop_home(struct mspace *s, u64 first, u64 last)
+{
+	struct drops d;
+
+	drops_init(&d);
+	drops_add_home(&d, s, first, last);
+	drops_flush(&d);
 }
 
 void host_drop(struct mspace *s, u64 first, u64 last)
@@ -312,6 +340,12 @@ int host_entries_changed(struct machine *m, struct mspace *s, u64 va, const u64 
 		return plain_entries_changed(s, page, entries, nr, fill, fill_zero, force);
 	if (fill || fill_zero)
 		return fill_entries(s, page, entries, nr, fill);
+	if (unlikely(park_find(s, page, page + nr) < page + nr)) {
+		int err = park_come_home(s, page, entries, nr);
+
+		if (err)
+			return err;
+	}
 	if (likely(!force))
 		return change_protection(s, page, entries, nr);
 	for (u32 i = 0; i < nr; i++) {

@@ -13,7 +13,9 @@ static void check_unmapped(struct mspace *s, u64 first, u64 last)
 	if (!s->root)
 		return;
 	base_rcu_read_lock();
-	for (u64 p = first; (p = state_find_populated(s, p, last, false)) < last; p++) {
+	for (u64 p = first;
+	     (p = min(state_find_populated(s, p, last, false), park_find(s, p, last))) < last;
+	     p++) {
 		a64_t *table = s->root;
 		u64 e = 0, va = va_of(s, p);
 

@@ -9,9 +9,14 @@
  * Areas with plain frames lie in the same regions: there, a sparse memfd is mapped and registered
  * for minor faults as well (memfd.c, place.c, plain.c). One memfd serves all spaces of the machine.
  *
+ * Memory nodes (struct host_config): with several, home frames can be parked and moved between
+ * them (park.c, to_node.c), if the kernel moves pages (6.8). A node that is a NUMA node of the host
+ * has its memory: frames by mbind, new home frames by the thread's memory policy. Another differs
+ * from its fellows in nothing but its name.
+ *
  * Capabilities: CAP_HOME | CAP_FLUSH_UNDER_LOCK | CAP_RANGE_FLUSH | CAP_AREA_PROTECT, and CAP_PLAIN
- * | CAP_PLACED where the kernel can (6.4). No hardware accessed or dirty bits: a page whose entry
- * lacks DIRTY or WRITE is write-protected in the kernel's table.
+ * | CAP_PLACED where the kernel can (6.4), and CAP_PARK. No hardware accessed or dirty bits: a page
+ * whose entry lacks DIRTY or WRITE is write-protected in the kernel's table.
  *
  * What the callers around the core must do:
  *  - SIGBUS: the handler calls host_fix_core_read(m, va) first (a core thread that reads a page
@@ -77,7 +82,8 @@ struct host_config {
 	} node[MACHINE_NODES];
 };
 
-/* cfg may be NULL. 0, or -errno with one line in msg: -ENOSYS, -EPERM: no userfaultfd; -ENOMEM. */
+/* cfg may be NULL. 0, or -errno with one line in msg: -ENOSYS, -EPERM: no userfaultfd, or no memory
+ * policies; -EINVAL: a node that the host does not have; -ENOMEM. */
 int must_check machine_host_create(const struct host_config *cfg, struct machine **out, char *msg,
 				   size_t msg_size);
 
@@ -103,10 +109,11 @@ bool host_owns(struct machine *m, u64 va, u64 size);
 int must_check host_forked_child(struct machine *m);
 
 /* ---- the operating system's view, for tests, reports and `quire info` ---- */
-/* Pages that the kernel holds resident in the regions of m (its own count, not ours), and all plain
- * frames; foreign pages are left out. -errno when it does not tell. */
+/* Pages that the kernel holds resident in the regions of m (its own count, not ours), at home or
+ * parked, and all plain frames; pages kept for moves between nodes are left out, and foreign pages
+ * are left out. -errno when it does not tell. */
 s64 host_resident_pages(struct machine *m);
-/* Home frames that the machine believes are populated. Exact at quiescence. */
+/* Home frames that the machine believes are populated, or parked. Exact at quiescence. */
 u64 host_populated_pages(struct machine *m);
 
 struct host_counters {
@@ -118,6 +125,7 @@ struct host_counters {
 	u64 move_copies;      /* pages moved by copying */
 	u64 pages_placed;     /* pages of plain areas whose host mapping was changed */
 	u64 places_refused;   /* and those where it was not: limit, no memory */
+	u64 pool_pages;       /* free pages that are kept for moves between nodes */
 };
 void host_counters(struct machine *m, struct host_counters *out);
 
@@ -138,6 +146,7 @@ struct host_probe {
 	u64 descriptor_limit;    /* RLIMIT_NOFILE */
 	u64 memory_bytes;        /* MemTotal */
 	unsigned nr_cpus;
+	unsigned nr_numa_nodes;
 	char thp[16];    /* always, madvise, never, or "" */
 	char kernel[64]; /* release */
 	char clocksource[32];

@@ -18,6 +18,13 @@
  * does not prove that the page is gone: mspace.dropping says whether somebody is between the two,
  * and host_empty looks at it.
  *
+ * Parked pages (park.c): a word a page, `park`, says where the bytes of a page are that no access
+ * reaches: in the region's shadow or in a slot. It is changed by whoever may change the page's
+ * state, and taken (exchanged) by who drops the page. Order: a page's state is ABSENT before the
+ * kernel moves it away, and its word is set when it has; coming home the state is set first, and
+ * the word is cleared last. So a word that is set wins over whatever the state says, which may then
+ * speak of a page of zeroes that a core read left at home, or of a page that is arriving.
+ *
  * Locking letters: (A) atomic, (C) constant after creation (or after fork, in the child), (M) the
  * region mutex `lock` (LOCK_MACHINE), (1) only while one thread uses the machine.
  */
@@ -80,6 +87,9 @@ struct mspace {
 	u32 cap_ext;        /* (C) */
 	u32 nr_mappings;    /* (M) host mappings that the region is made of */
 	aptr_t next;        /* (A) in host.spaces */
+	u64 shadow;         /* (C) distance of a page's address for parking */
+	a32_t *park;        /* (C) words (A): PARK_*; NULL: no CAP_PARK */
+	a64_t nr_parked;
 	aptr_t place; /* (A) words that say what plain areas show (place.c); NULL: there are none */
 	u64 plain_first; /* (M) pages [plain_first, plain_last) hold all that ever were plain */
 	u64 plain_last;  /* (M) */
@@ -97,23 +107,50 @@ struct stage_cpu {
 	a64_t head[2]; /* index + 1 in the low half, a tag against reuse in the high half */
 } cacheline_aligned;
 
+/* ---- memory nodes ---- */
+#define POOL_SLOTS    32768u /* of a node */
+#define POOL_WORDS    (POOL_SLOTS / 64)
+#define POOL_PAGES    1024u /* of a node, that nobody uses and that are not given back */
+#define POOL_RESTING  8192u /* slots in use, above which parked bytes go to the shadow */
+#define POLICY_NODES  1024l /* that the kernel may know */
+#define HOST_POLICIES 16u
+
+/* A thread's memory policy. */
+struct host_policy {
+	int mode;
+	u64 mask[POLICY_NODES / 64];
+};
+
+/* See slots.c. (P): its lock. */
+struct slot_pool {
+	struct mutex lock;     /* LOCK_MACHINE */
+	u32 words;             /* (P) of the bitmaps; behind them all is empty */
+	u32 nr_full;           /* (P) */
+	u32 nr_stale;          /* (P) */
+	u32 nr_claimed;        /* (P) and stale */
+	u64 taken[POOL_WORDS]; /* (P) not empty */
+	u64 full[POOL_WORDS];  /* (P) */
+	u64 stale[POOL_WORDS]; /* (P) */
+} cacheline_aligned;
+
 struct host {
-	struct machine m;     /* first */
-	int fd;               /* (1) userfaultfd */
-	bool has_move;        /* (C) */
-	bool has_vector;      /* (C) process_madvise(MADV_DONTNEED) of ourselves works */
-	u64 features;         /* (C) asked for again in a forked child */
-	int fd_floor;         /* (C) */
-	u64 region_bytes;     /* (C) */
-	u64 region_min_bytes; /* (C) */
-	u32 max_mappings;     /* (C) */
-	a64_t mappings;       /* host mappings that all regions are made of */
-	unsigned nr_cpus;     /* (C) */
-	bool vdso_clock;      /* (C) */
-	const char *zeroes;   /* (C) ZERO_PAGES of the kernel's zero page */
-	aptr_t *region;       /* (C) REGION_SLOTS of struct mspace *, (A) */
-	struct mutex lock;    /* LOCK_MACHINE: the list of spaces */
-	aptr_t spaces;        /* (A) list, changed under `lock` */
+	struct machine m;       /* first */
+	struct machine_ops ops; /* (C) what there is here */
+	int fd;                 /* (1) userfaultfd */
+	bool has_move;          /* (C) */
+	bool has_vector;        /* (C) process_madvise(MADV_DONTNEED) of ourselves works */
+	u64 features;           /* (C) asked for again in a forked child */
+	int fd_floor;           /* (C) */
+	u64 region_bytes;       /* (C) */
+	u64 region_min_bytes;   /* (C) */
+	u32 max_mappings;       /* (C) */
+	a64_t mappings;         /* host mappings that all regions are made of */
+	unsigned nr_cpus;       /* (C) */
+	bool vdso_clock;        /* (C) */
+	const char *zeroes;     /* (C) ZERO_PAGES of the kernel's zero page */
+	aptr_t *region;         /* (C) REGION_SLOTS of struct mspace *, (A) */
+	struct mutex lock;      /* LOCK_MACHINE: the list of spaces */
+	aptr_t spaces;          /* (A) list, changed under `lock` */
 
 	struct read_slot readers[MAX_CPUS];
 	a32_t barrier; /* 1: new readers wait; 2: and somebody sleeps */
@@ -123,7 +160,16 @@ struct host {
 
 	a64_t *window; /* (C) REGION_SLOTS addresses, (A), set under `lock`; NULL: no CAP_PLAIN */
 	a32_t memfd;   /* (A) descriptor + 1, set under `lock`; 0: none yet */
-	struct range overflow; /* (C) */
+	struct range
+		overflow[MACHINE_NODES]; /* (C) frames of each node that belong to no address */
+	int physical[MACHINE_NODES];     /* (C) NUMA nodes of the host; -1: any memory */
+	bool has_physical;               /* (C) */
+	bool has_vm_copy;                /* (C) the kernel copies between addresses */
+	a32_t pid;                       /* (A) */
+	u64 slots;                       /* (C) address of all pools; 0: no CAP_PARK */
+	struct slot_pool pool[MACHINE_NODES];
+	struct host_policy policy[HOST_POLICIES]; /* elements below nr_policies (C) */
+	u32 nr_policies;                          /* under `lock` */
 
 	char *stage;         /* (C) the staging buffers */
 	a32_t *stage_next;   /* (C) links of the free lists, (A) */
@@ -207,7 +253,7 @@ static inline void *plain_window(struct host *h, u64 pfn)
 	return at ? (void *)(uintptr_t)(at + offset % REGION_GRANULE) : NULL;
 }
 
-void plain_init(struct host *h, u64 offered, u64 overflow_bytes);
+void plain_init(struct host *h, u64 offered, const struct host_config *cfg);
 void plain_fini(struct host *h);
 int must_check plain_prepare(struct host *h, struct mspace *s);
 void plain_forked_child(struct host *h);
@@ -316,6 +362,10 @@ u64 uffd_features_used(u64 offered);
 /* Do these features suffice for plain areas? */
 bool uffd_has_plain(u64 offered);
 int must_check uffd_register(struct host *h, u64 va, u64 size, bool plain);
+/* Unmanaged: nothing traps there, but pages can be moved and copied to it. */
+int must_check uffd_register_kept(struct host *h, u64 va, u64 size);
+/* COPY to such addresses, over whatever is there. *done: bytes, also on failure. */
+int must_check uffd_fill(struct host *h, u64 va, const void *src, u64 size, u64 *done);
 /* EEXIST: mapped already; EFAULT: the file has no page there. */
 struct uffd_result uffd_continue(struct host *h, u64 va, u64 size, bool protect);
 struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, bool protect);
@@ -333,9 +383,12 @@ int host_raise_fd(int fd, int floor);
 /* ---- entries.c ---- */
 /* Install n pages; on failure none of them is there. `src` NULL: zeroes. */
 int must_check host_install(struct mspace *s, u64 page, u64 n, const char *src, bool protect);
-/* Drop the populated pages of [first, last), bridging unpopulated ones but never BUSY ones. */
+/* Drop the populated pages of [first, last), bridging unpopulated ones but never BUSY ones, and the
+ * parked ones. */
 void host_drop(struct mspace *s, u64 first, u64 last);
-/* The same, and when it returns nothing of [first, last) can be read, whoever else was dropping
+/* The same, but not the parked ones. */
+void host_drop_home(struct mspace *s, u64 first, u64 last);
+/* As host_drop, and when it returns nothing of [first, last) can be read, whoever else was dropping
  * it. Nobody else populates pages of the range meanwhile. */
 void host_empty(struct mspace *s, u64 first, u64 last);
 /* The same protection for pages [first, last), all of them populated. */
@@ -347,6 +400,87 @@ void host_frames_release(struct machine *m, const struct frame_span *spans, u32 
 void host_tlb_flush(struct machine *m, struct mspace *s, const struct tlb_range *r);
 /* ---- move.c ---- */
 int host_frames_move(struct machine *m, u64 dst_pfn, u64 src_pfn, u32 nr);
+
+/* ---- nodes.c ---- */
+/* NULL, or what is wrong; *err. */
+const char *nodes_init(struct host *h, const struct host_config *cfg, int *err);
+/* Memory of [va, va + size) comes from there if it can: pages that are made later, in a shared file
+ * through all its mappings. */
+int must_check nodes_bind(struct host *h, u64 va, u64 size, unsigned node);
+/* How many of nr (<= 512) pages are known to be elsewhere, and which. */
+u32 nodes_misplaced(struct host *h, u64 va, u32 nr, unsigned node, u64 *bits);
+/* The calling thread's new pages are of the node that the page at va is of; and no more. */
+void nodes_like(struct host *h, u64 va, struct host_policy *before);
+void nodes_as_before(const struct host_policy *before);
+void host_prefer_node(struct machine *m, unsigned node);
+
+/* ---- slots.c ---- */
+int must_check slots_init(struct host *h);
+void slots_fini(struct host *h);
+int must_check slots_forked_child(struct host *h);
+/* Up to nr neighbours of a node's pool, full or empty ones, are the caller's. How many; 0: none. */
+u32 slots_claim(struct host *h, unsigned node, bool full, u32 nr, u32 *slot);
+/* They are empty again. */
+void slots_put(struct host *h, u32 slot, u32 n);
+/* Their pages are free. */
+void slots_recycle(struct host *h, u32 slot, u32 n);
+/* Their bytes are void, and somebody may be reading them. */
+void slots_drop(struct host *h, u32 slot, u32 n);
+/* How many more of the node's pages would be kept? */
+u32 slots_room(struct host *h, unsigned node);
+/* Copies between our memory and pages that are moved about: to slots with pages; from parked pages,
+ * and with has_vm_copy from pages at home. */
+int must_check slots_write(struct host *h, u64 to, const void *from, u32 n);
+int must_check slots_read(struct host *h, void *to, u64 from, u32 n);
+/* Is much of the node's pool in use? */
+bool slots_crowded(struct host *h, unsigned node);
+/* The next run of claimed slots at or behind *slot; how many, 0: no more. LOCKING: quiescence */
+u32 slots_next_claimed(struct host *h, u32 *slot);
+/* Pages that are kept for later, of all nodes. */
+u64 slots_full(struct host *h);
+
+static inline u64 slot_va(const struct host *h, u32 slot)
+{
+	return h->slots + ((u64)slot << PAGE_SHIFT);
+}
+
+/* ---- park.c ---- */
+#define PARK_NONE   0u
+#define PARK_SHADOW 1u
+#define PARK_SLOT   2u /* and above: the slot's number added */
+
+/* Where a page is parked: PARK_*. Lock-free: it stays so while the caller may change the page, or
+ * while the core sees to it (machine.h). */
+static inline u32 park_of(const struct mspace *s, u64 page)
+{
+	return s->park ? a32_read_acquire(&s->park[page]) : PARK_NONE;
+}
+
+static inline u64 parked_at(const struct mspace *s, u64 page, u32 word)
+{
+	return word == PARK_SHADOW ? va_of(s, page) + s->shadow : slot_va(s->h, word - PARK_SLOT);
+}
+
+size_t park_bytes(u64 region);
+/* The first parked page of [first, last), or last. */
+u64 park_find(const struct mspace *s, u64 first, u64 last);
+/* From a parked page: the end of the run of pages that are parked side by side. */
+u64 park_run_end(const struct mspace *s, u64 first, u64 last);
+/* From any page: the end of the run of pages that are at home, and not parked. */
+u64 park_home_end(const struct mspace *s, u64 first, u64 last);
+/* [first, last) are parked from `word` on. nr_parked is the caller's business. */
+void park_mark(struct mspace *s, u64 first, u64 last, u32 word);
+/* The next run of parked pages in [*first, *last), side by side from *word on, is no longer parked:
+ * its bytes are the caller's to drop. False: there is none. */
+bool park_take_run(struct mspace *s, u64 *first, u64 *last, u32 *word);
+/* [first, last), at home, go to where `word` says. On failure some have gone, and have words. */
+int must_check park_leave(struct mspace *s, u64 first, u64 last, u32 word);
+/* Pages of present entries that are parked are at home, as the entries want it. On failure all are
+ * parked again. LOCKING: entry lock. */
+int must_check park_come_home(struct mspace *s, u64 page, const u64 *entries, u32 nr);
+int host_frames_park(struct machine *m, u64 pfn, u32 nr);
+/* ---- to_node.c ---- */
+int host_frames_to_node(struct machine *m, u64 pfn, u32 nr, unsigned from, unsigned to);
 
 /* ---- region.c ---- */
 int host_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct mspace **out,
@@ -446,6 +580,7 @@ int host_file_sync(struct machine *m, int fd);
 /* The first line of a small file without its newline; bytes or -errno. */
 long sys_read_line(const char *path, char *buf, size_t size);
 s64 sys_read_number(const char *path); /* -1: none */
+bool sys_node_online(unsigned node);
 u64 sys_max_mappings(void);
 unsigned sys_nr_cpus(void);
 void sys_clocksource(char *out, size_t size); /* "" where it cannot be read */

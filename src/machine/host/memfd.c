@@ -5,7 +5,7 @@
  * The frame that belongs to an address lies at the offset that is equal to the address: the file is
  * as large as the address space, and a page of it is memory only from its first use until it is
  * punched out. Frames of `overflow`, addresses that are reserved and mapped by nobody else, belong
- * to no page.
+ * to no page. Each node has such a range; all other frames are memory of node 0.
  *
  * Windows: the file mapped once more, writable and unmanaged, a granule (1 GiB of addresses) at a
  * time. A region's come with its first plain area and stay until the machine ends, because frames
@@ -26,6 +26,7 @@
 #define MFD_NOEXEC_NR   8l
 #define RLIMIT_FSIZE_NR 1l
 #define RLIMIT_AS_NR    9l
+#define OVERFLOW_MOST   (8ull << 40)
 #define AS_LIMIT_PART   64u /* of a limit on addresses, the overflow takes no more than this part */
 
 static u64 limit_of(long which)
@@ -41,9 +42,11 @@ static u64 limit_of(long which)
 
 /* ---- making it ---- */
 /* Addresses for the frames that belong to none. Less where there is not so much. */
-static bool reserve_overflow(struct host *h, u64 bytes)
+static bool reserve_overflow(struct host *h, unsigned node, u64 bytes)
 {
 	u64 limit = limit_of(RLIMIT_AS_NR);
+
+	bytes = min(ALIGN_UP(bytes, REGION_GRANULE), (u64)OVERFLOW_MOST);
 
 	if (limit != ~0ull)
 		bytes = min(bytes, ALIGN_DOWN(limit / AS_LIMIT_PART, REGION_GRANULE));
@@ -51,29 +54,47 @@ static bool reserve_overflow(struct host *h, u64 bytes)
 		u64 start = sys_reserve(bytes, PROT_NONE);
 
 		if (start) {
-			h->overflow = (struct range){ start, start + bytes };
+			h->overflow[node] = (struct range){ start, start + bytes };
+			h->m.node_span[node] = (struct frame_span){ plain_frame(start),
+								    (u32)(bytes >> PAGE_SHIFT) };
 			return true;
 		}
 	}
 	return false;
 }
 
-void plain_init(struct host *h, u64 offered, u64 overflow_bytes)
+static void release_overflow(struct host *h)
 {
+	for (u32 i = 0; i < h->m.nr_nodes; i++) {
+		struct range *r = &h->overflow[i];
+
+		if (r->end)
+			native_syscall(SYS_munmap, r->start, range_size(*r));
+		*r = (struct range){ 0, 0 };
+		h->m.node_span[i] = (struct frame_span){ 0, 0 };
+	}
+}
+
+void plain_init(struct host *h, u64 offered, const struct host_config *cfg)
+{
+	u64 least = cfg->overflow_bytes ? cfg->overflow_bytes : HOST_OVERFLOW_DEFAULT;
+	bool reserved = true;
+
 	if (!uffd_has_plain(offered))
 		return;
 	h->window = sys_map(REGION_SLOTS * sizeof(a64_t));
 	if (!h->window)
 		return;
-	if (!reserve_overflow(h, overflow_bytes)) {
+	for (u32 i = 0; i < h->m.nr_nodes && reserved; i++)
+		reserved = reserve_overflow(h, i, max(least, i ? cfg->node[i].bytes : 0));
+	if (!reserved) {
+		release_overflow(h);
 		sys_unmap(h->window, REGION_SLOTS * sizeof(a64_t));
 		h->window = NULL;
 		return;
 	}
 	h->m.caps |= CAP_PLAIN | CAP_PLACED;
 	h->m.plain_base = PLAIN_BASE;
-	h->m.node_span[0] = (struct frame_span){ plain_frame(h->overflow.start),
-						 (u32)(range_size(h->overflow) >> PAGE_SHIFT) };
 }
 
 static long open_memfd(struct host *h)
@@ -114,6 +135,32 @@ long memfd_map(struct host *h, u64 va, u64 size, u64 pfn, int prot)
 	return at;
 }
 
+static unsigned granule_node(const struct host *h, u64 g)
+{
+	for (u32 i = 1; i < h->m.nr_nodes; i++)
+		if (g >= h->overflow[i].start >> REGION_GRANULE_SHIFT &&
+		    g < h->overflow[i].end >> REGION_GRANULE_SHIFT)
+			return i;
+	return 0;
+}
+
+/* The file's pages behind the window of granules [first, last), which is at `at`, come from the
+ * nodes that their frames are of. */
+static int bind_window(struct host *h, u64 first, u64 last, u64 at)
+{
+	int err = 0;
+
+	for (u64 g = first, end; h->has_physical && g < last && !err; g = end) {
+		unsigned node = granule_node(h, g);
+
+		for (end = g + 1; end < last && granule_node(h, end) == node; end++)
+			;
+		err = nodes_bind(h, at + ((g - first) << REGION_GRANULE_SHIFT),
+				 (end - g) << REGION_GRANULE_SHIFT, node);
+	}
+	return err;
+}
+
 /* Granules [first, last) get a window, at `va` (0: anywhere). LOCKING: h->lock. */
 static int map_window(struct host *h, u64 first, u64 last, u64 va)
 {
@@ -125,6 +172,11 @@ static int map_window(struct host *h, u64 first, u64 last, u64 va)
 		       plain_frame(first << REGION_GRANULE_SHIFT), PROT_READ | PROT_WRITE);
 	if (at < 0)
 		return -ENOMEM;
+	if (bind_window(h, first, last, (u64)at)) {
+		if (!va) /* else the addresses stay ours, to be mapped over again */
+			native_syscall(SYS_munmap, at, (last - first) << REGION_GRANULE_SHIFT);
+		return -ENOMEM;
+	}
 	for (u64 g = first; g < last; g++)
 		a64_set_release(&h->window[g], (u64)at + ((g - first) << REGION_GRANULE_SHIFT));
 	return 0;
@@ -178,9 +230,13 @@ int plain_prepare(struct host *h, struct mspace *s)
 		if (!err)
 			a32_set_release(&h->memfd, (u32)fd + 1);
 	}
-	if (!err && !a64_read(&h->window[h->overflow.start >> REGION_GRANULE_SHIFT]))
-		err = map_window(h, h->overflow.start >> REGION_GRANULE_SHIFT,
-				 h->overflow.end >> REGION_GRANULE_SHIFT, h->overflow.start);
+	for (u32 i = 0; i < h->m.nr_nodes && !err; i++) {
+		struct range r = h->overflow[i];
+
+		if (!a64_read(&h->window[r.start >> REGION_GRANULE_SHIFT]))
+			err = map_window(h, r.start >> REGION_GRANULE_SHIFT,
+					 r.end >> REGION_GRANULE_SHIFT, r.start);
+	}
 	if (!err && s)
 		err = window_range(h, s->r);
 	mutex_unlock(&h->lock);
@@ -198,7 +254,7 @@ void plain_fini(struct host *h)
 			       (last - first) << REGION_GRANULE_SHIFT);
 		first = last;
 	}
-	native_syscall(SYS_munmap, h->overflow.start, range_size(h->overflow));
+	release_overflow(h);
 	if (memfd_of(h) >= 0)
 		native_syscall(SYS_close, (long)memfd_of(h));
 	sys_unmap(h->window, REGION_SLOTS * sizeof(a64_t));
@@ -230,8 +286,10 @@ void plain_forked_child(struct host *h)
 	if (!h->window)
 		return;
 	/* Its addresses are free now, and must not be given to anybody. */
-	native_syscall(SYS_mmap, h->overflow.start, range_size(h->overflow), (long)PROT_NONE,
-		       (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l, 0l);
+	for (u32 i = 0; i < h->m.nr_nodes; i++)
+		native_syscall(
+			SYS_mmap, h->overflow[i].start, range_size(h->overflow[i]), (long)PROT_NONE,
+			(long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED), -1l, 0l);
 	if (memfd_of(h) < 0)
 		return;
 	native_syscall(SYS_close, (long)memfd_of(h));

@@ -58,6 +58,42 @@ s64 sys_read_number(const char *path)
 	return (s64)parse_number(&at, 10);
 }
 
+/* ---- memory nodes ---- */
+/* "0-1,4": how many there are; *online: is `node` among them? */
+static unsigned read_nodes(unsigned node, bool *online)
+{
+	char line[256];
+	const char *at = line;
+	unsigned n = 0;
+
+	*online = node == 0;
+	if (sys_read_line("/sys/devices/system/node/online", line, sizeof(line)) <= 0)
+		return 1; /* a kernel without NUMA */
+	*online = false;
+	while (*at >= '0' && *at <= '9') {
+		u64 first = parse_number(&at, 10), last = first;
+
+		if (*at == '-') {
+			at++;
+			last = parse_number(&at, 10);
+		}
+		n += (unsigned)(last - first) + 1;
+		*online |= node >= first && node <= last;
+		if (*at != ',')
+			break;
+		at++;
+	}
+	return n;
+}
+
+bool sys_node_online(unsigned node)
+{
+	bool online;
+
+	read_nodes(node, &online);
+	return online;
+}
+
 /* ---- resident pages ---- */
 static s64 scan_pages(int fd, u64 start, u64 end)
 {
@@ -71,7 +107,9 @@ static s64 scan_pages(int fd, u64 start, u64 end)
 			.end = end,
 			.vec = (u64)(uintptr_t)found,
 			.vec_len = SCAN_REGIONS,
-			.category_mask = HOST_PAGE_IS_PRESENT,
+			/* The zero page is no memory. */
+			.category_inverted = HOST_PAGE_IS_PFNZERO,
+			.category_mask = HOST_PAGE_IS_PRESENT | HOST_PAGE_IS_PFNZERO,
 			.return_mask = HOST_PAGE_IS_PRESENT,
 		};
 		long n = native_syscall(SYS_ioctl, (long)fd, (long)HOST_PAGEMAP_SCAN, &arg);
@@ -177,6 +215,7 @@ s64 host_resident_pages(struct machine *m)
 {
 	struct host *h = host_of(m);
 	struct resident r = { .pages = plain_resident_pages(h) };
+	u32 slot = 0;
 
 	r.pagemap = (int)native_syscall(SYS_openat, (long)AT_FDCWD, "/proc/self/pagemap",
 					(long)(O_RDONLY | O_CLOEXEC), 0l);
@@ -193,8 +232,12 @@ s64 host_resident_pages(struct machine *m)
 			va = s->ext[i].end;
 		}
 		resident_private(&r, s, va, s->r.end);
+		if (s->park)
+			resident_part(&r, s->r.start + s->shadow, s->r.end + s->shadow);
 	}
 	mutex_unlock(&h->lock);
+	for (u32 n; h->slots && (n = slots_next_claimed(h, &slot)); slot += n)
+		resident_part(&r, slot_va(h, slot), slot_va(h, slot + n));
 	if (r.pagemap >= 0)
 		native_syscall(SYS_close, (long)r.pagemap);
 	return r.pages;
@@ -209,7 +252,7 @@ static u64 populated_private(struct mspace *s)
 		n += state_count_populated(s, p, first);
 		p = last;
 	}
-	return n + state_count_populated(s, p, stop);
+	return n + state_count_populated(s, p, stop) + a64_read(&s->nr_parked);
 }
 
 u64 host_populated_pages(struct machine *m)
@@ -349,6 +392,7 @@ static bool probe_vector(void)
 void host_probe(struct host_probe *out)
 {
 	struct utsname name;
+	bool online;
 
 	memset(out, 0, sizeof(*out));
 	probe_uffd(out);
@@ -364,6 +408,7 @@ void host_probe(struct host_probe *out)
 	out->descriptor_limit = probe_limit(RLIMIT_NOFILE_NR);
 	out->memory_bytes = probe_memory();
 	out->nr_cpus = sys_nr_cpus();
+	out->nr_numa_nodes = read_nodes(0, &online);
 	probe_thp(out->thp, sizeof(out->thp));
 	if (!native_syscall(SYS_uname, &name))
 		memcpy(out->kernel, name.release,

@@ -5,23 +5,26 @@
  * and then looks at the counts. Both use locked operations, so that one of them sees the other: a
  * reader that was not seen has seen the barrier, steps back and waits.
  *
- * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot above. A
- * nested bracket never waits, or it would wait for itself.
+ * The thread's own part is in base_thread.machine_data: depth in the low 16 bits, its slot in the
+ * 16 above; the rest is nodes.c's. A nested bracket never waits, or it would wait for itself.
  */
 #include "machine/host/host_internal.h"
 
 #include "base_backend.h"
 
 #define DEPTH_MASK 0xffffu
+#define OURS       0xffffffffu
 
 static uintptr_t own(void)
 {
-	return (uintptr_t)base_self()->machine_data;
+	return (uintptr_t)base_self()->machine_data & OURS;
 }
 
 static void set_own(uintptr_t v)
 {
-	base_self()->machine_data = (void *)v;
+	uintptr_t rest = (uintptr_t)base_self()->machine_data & ~(uintptr_t)OURS;
+
+	base_self()->machine_data = (void *)(rest | v);
 }
 
 bool host_reading(void)

@@ -52,6 +52,34 @@ static void free_tables(struct mspace *s, u64 bytes)
 		sys_unmap(s->ext, extent_bytes(s->h));
 	if (aptr_read(&s->place))
 		sys_unmap(aptr_read(&s->place), place_bytes(bytes));
+	if (s->park)
+		sys_unmap(s->park, park_bytes(bytes));
+}
+
+/* Addresses for parked pages of a region at `start`. */
+static int shadow_init(struct mspace *s, u64 start, u64 bytes)
+{
+	u64 at;
+	int err;
+
+	if (!machine_has(&s->h->m, CAP_PARK))
+		return 0;
+	if (inject_fail(s->h->m.inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	at = sys_reserve(bytes, PROT_READ | PROT_WRITE);
+	if (!at)
+		return -ENOMEM;
+	sys_madvise(at, bytes, MADV_NOHUGEPAGE); /* as the region's */
+	sys_madvise(at, bytes, MADV_DONTDUMP);
+	err = uffd_register_kept(s->h, at, bytes);
+	if (!err && !(s->park = sys_map(park_bytes(bytes))))
+		err = -ENOMEM;
+	if (err) {
+		native_syscall(SYS_munmap, at, bytes);
+		return err;
+	}
+	s->shadow = at - start;
+	return 0;
 }
 
 static int region_init(struct mspace *s, u64 bytes)
@@ -75,6 +103,8 @@ static int region_init(struct mspace *s, u64 bytes)
 		sys_madvise(start, bytes, MADV_DONTDUMP);
 	if (!err)
 		err = uffd_register(s->h, start, bytes, false);
+	if (!err)
+		err = shadow_init(s, start, bytes);
 	if (err) {
 		native_syscall(SYS_munmap, start, bytes);
 		free_tables(s, bytes);
@@ -124,6 +154,19 @@ int host_space_create(struct machine *m, a64_t *root, void *trap_ctx, struct msp
 	return 0;
 }
 
+static void shadow_fini(struct mspace *s)
+{
+	u64 first = 0, end = range_size(s->r) >> PAGE_SHIFT, last = end;
+	u32 word;
+
+	if (!s->park)
+		return;
+	native_syscall(SYS_munmap, s->r.start + s->shadow, range_size(s->r));
+	for (; park_take_run(s, &first, &last, &word); first = last, last = end)
+		if (word >= PARK_SLOT)
+			slots_drop(s->h, word - PARK_SLOT, (u32)(last - first));
+}
+
 void host_space_destroy(struct machine *m, struct mspace *s)
 {
 	struct host *h = host_of(m);
@@ -137,6 +180,7 @@ void host_space_destroy(struct machine *m, struct mspace *s)
 	publish(h, s, NULL);
 	mappings_add(s, -(s64)s->nr_mappings);
 	native_syscall(SYS_munmap, s->r.start, range_size(s->r)); /* and it is registered no more */
+	shadow_fini(s);
 	free_tables(s, range_size(s->r));
 	sys_unmap(s, ALIGN_UP(sizeof(*s), PAGE_SIZE));
 }
@@ -210,6 +254,7 @@ int host_forked_child(struct machine *m)
 	a32_init(&h->barrier, 0);
 	a32_init(&h->fixing, 0);
 	plain_forked_child(h);
+	err = slots_forked_child(h);
 	/* The mapping of the zero page is not copied by fork. */
 	sys_madvise((u64)(uintptr_t)h->zeroes, ZERO_PAGES << PAGE_SHIFT, HOST_MADV_POPULATE_READ);
 	for (struct mspace *s = aptr_read(&h->spaces); s && !err; s = aptr_read(&s->next)) {
@@ -219,6 +264,8 @@ int host_forked_child(struct machine *m)
 			err = host_for_managed(s, register_part);
 		if (!err)
 			err = protect_again(s);
+		if (!err && s->park)
+			err = uffd_register_kept(h, s->r.start + s->shadow, range_size(s->r));
 	}
 	return err;
 }

@@ -13,7 +13,7 @@ static void touch(struct mspace *s, u64 first, u64 last)
 
 void state_set(struct mspace *s, u64 first, u64 last, u64 state)
 {
-	if (state != STATE_ABSENT)
+	if (state != STATE_ABSENT && first < last)
 		touch(s, first, last);
 	for (u64 p = first; p < last; p = (p / WORD_PAGES + 1) * WORD_PAGES) {
 		u64 pages = word_mask(p, last);

@@ -65,7 +65,9 @@ static int fix_page(struct mspace *s, u64 page)
 	u64 state = state_of(s, page);
 	struct uffd_result res;
 
-	if (state == STATE_BUSY || place_of(s, page)) /* foreign; or nothing that the core reads */
+	/* Foreign; or nothing that the core reads; or read where it is not: a parked page's bytes
+	 * are elsewhere, and its home must trap for the program. */
+	if (state == STATE_BUSY || place_of(s, page) || park_of(s, page))
 		return -ENOENT;
 	if (state == STATE_ABSENT && !state_change(s, page, STATE_ABSENT, STATE_BUSY))
 		return 0; /* changed this moment: look again */

@@ -114,6 +114,18 @@ int uffd_register(struct host *h, u64 va, u64 size, bool plain)
 	return (int)native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_REGISTER, &reg);
 }
 
+int uffd_register_kept(struct host *h, u64 va, u64 size)
+{
+	struct uffdio_register reg = {
+		.range = { va, size },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+
+	if (inject_fail(h->m.inject, INJECT_MACHINE_CALL))
+		return -ENOMEM;
+	return (int)native_syscall(SYS_ioctl, (long)h->fd, (long)UFFDIO_REGISTER, &reg);
+}
+
 struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, bool protect)
 {
 	struct uffd_result res = { 0, 0 };
@@ -136,6 +148,22 @@ struct uffd_result uffd_copy(struct host *h, u64 va, const void *src, u64 size, 
 		}
 	}
 	return res;
+}
+
+int uffd_fill(struct host *h, u64 va, const void *src, u64 size, u64 *done)
+{
+	*done = 0;
+	while (*done < size) {
+		struct uffd_result res =
+			uffd_copy(h, va + *done, (const char *)src + *done, size - *done, false);
+
+		*done += res.done;
+		if (res.err == -EEXIST)
+			host_discard(va + *done, PAGE_SIZE);
+		else if (res.err)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 struct uffd_result uffd_continue(struct host *h, u64 va, u64 size, bool protect)

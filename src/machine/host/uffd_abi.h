@@ -92,5 +92,6 @@ struct host_pm_scan_arg {
 };
 #define HOST_PAGEMAP_SCAN    _IOWR('f', 16, struct host_pm_scan_arg)
 #define HOST_PAGE_IS_PRESENT 8ull
+#define HOST_PAGE_IS_PFNZERO 32ull
 
 #endif
