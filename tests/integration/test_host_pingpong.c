@@ -384,8 +384,8 @@ static void run(const char *name, uint64_t ram, unsigned long rounds)
 	CHECK(quire_check(q) == 0);
 	CHECK(!quire_stats_get(q, &st));
 	CHECK(st.warnings == 0);
-	/* Most of them move each time. */
-	CHECK(moved_pages > rounds * AREAS * PAGES);
+	/* Most of those that are there move each time. */
+	CHECK(moved_pages > rounds * AREAS * PAGES / (ram ? 4 : 1));
 	for (unsigned w = 0; w < WORKERS; w++)
 		all += added[w];
 	printf("%s: %llu pages moved, %llu additions, %llu texts checked, %llu written; %llu snapshots, "
