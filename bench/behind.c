@@ -51,7 +51,7 @@ static void move(struct behind *x)
 	u64 at = 0;
 	unsigned node = 1;
 
-	while (!__atomic_load_n(&x->done, __ATOMIC_ACQUIRE) && !x->r->error[0]) {
+	do {
 		now = bench_now();
 		if (now < due) {
 			bench_sleep_ms(1);
@@ -65,7 +65,7 @@ static void move(struct behind *x)
 			at = 0;
 			node = !node;
 		}
-	}
+	} while (!__atomic_load_n(&x->done, __ATOMIC_ACQUIRE) && !x->r->error[0]);
 	x->moved_s = bench_now() - begin;
 }
 

@@ -2,14 +2,15 @@
  * tier.c - a fast and a slow node: what placement by use gives beside placement by chance.
  *
  * A working set of 256 MiB, the fast node has half as much. A tenth of the pages, strewn over all
- * of it, gets nine of ten accesses; an access is a read-modify-write of a word at random in its
- * page. `skewed`: the tenth stays the same. `shifting`: it is another one after every so many
- * accesses. Ours is the default policy with demotion and promotion; the peer places pages on both
- * nodes by chance, and nothing moves them. With all memory on the fast node it is measured as well.
+ * of it, gets nine of ten operations; one adds to 64 neighbouring words of its page, as a record of
+ * a table is changed. `skewed`: the tenth stays the same. `shifting`: it is another one after every
+ * four operations for each page there is. Ours is the default policy with demotion and promotion;
+ * the peer places pages on both nodes by chance, and nothing moves them. With all memory on the
+ * fast node it is measured as well. Spans begin with a part that does not count.
  *
  * Where both nodes are memory of one kind an access costs the same on both: then the rates show
- * what noticing use and moving cost, and the share of accesses that found their page on the fast
- * node shows what it buys. That share is of every 1024th access, looked up before it.
+ * what noticing use and moving cost, and the share of operations that found their page on the fast
+ * node shows what it buys. That share is of every 256th operation, looked up before it.
  */
 #include "nodes.h"
 
@@ -19,12 +20,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define HOT_EVERY  10 /* one page of so many */
-#define LOOK_EVERY 1024
-#define SHIFT_OPS  (8ull << 20)
-#define SHIFTS     4
-#define SPAN_OPS   (16ull << 20)
-#define WARM_OPS   (16ull << 20)
+#define HOT_EVERY   10u  /* one page of so many */
+#define LOOK_EVERY  256u /* operations */
+#define CLOCK_EVERY 64u
+#define SHIFT_EVERY 4u  /* operations for each page */
+#define RECORD      64u /* words */
 
 enum { ROW_SKEWED, ROW_SKEWED_FAST, ROW_SHIFTING, ROW_SHIFTING_FAST };
 
@@ -34,6 +34,8 @@ struct tier {
 	u64 pages, ops;
 	u32 *hot;
 	u64 nr_hot, rng;
+	u64 shift; /* after so many operations; 0: never */
+	unsigned phase;
 	u64 looked, fast;
 };
 
@@ -54,21 +56,41 @@ static void choose_hot(struct tier *t, unsigned phase)
 		t->hot[i] = (u32)(i * HOT_EVERY + (next(&rng) + phase * 3ull) % HOT_EVERY);
 }
 
-static void accesses(struct tier *t, u64 n)
+static void operation(struct tier *t, bool look)
 {
-	for (u64 i = 0; i < n; i++) {
-		u64 random = next(&t->rng);
-		u64 page = ((random >> 32) * t->pages) >> 32;
+	u64 random = next(&t->rng);
+	u64 page = ((random >> 32) * t->pages) >> 32;
+	u64 *record;
 
-		if ((random & 0xffff) < 0xffff / 10 * 9)
-			page = t->hot[((random >> 32) * t->nr_hot) >> 32];
-		if (i % LOOK_EVERY == 0) {
-			t->looked++;
-			t->fast += node_of(&t->m, t->base + page * PATTERN_WORDS) == 0;
-		}
-		t->base[page * PATTERN_WORDS + (random >> 16) % PATTERN_WORDS]++;
+	if ((random & 0xffff) < 0xffff / 10 * 9)
+		page = t->hot[((random >> 32) * t->nr_hot) >> 32];
+	record =
+		t->base + page * PATTERN_WORDS + (random >> 16) % (PATTERN_WORDS / RECORD) * RECORD;
+	if (look) {
+		t->looked++;
+		t->fast += node_of(&t->m, record) == 0;
 	}
-	t->ops += n;
+	for (unsigned i = 0; i < RECORD; i++)
+		record[i]++;
+	__asm__ volatile("" ::: "memory");
+}
+
+/* For so many seconds; operations a second. */
+static double span(struct tier *t, double seconds)
+{
+	double start = bench_thread_now(), now;
+	u64 before = t->ops;
+
+	t->looked = t->fast = 0;
+	do {
+		for (unsigned i = 0; i < CLOCK_EVERY; i++, t->ops++) {
+			if (t->shift && t->ops % t->shift == 0)
+				choose_hot(t, t->phase++);
+			operation(t, t->ops % LOOK_EVERY == 0);
+		}
+		now = bench_thread_now();
+	} while (now - start < seconds);
+	return (double)(t->ops - before) / (now - start);
 }
 
 /* All in a new instance, touched in order. */
@@ -113,45 +135,36 @@ static void end(struct tier *t, struct bench_result *r)
 
 	for (u64 i = 0; i < t->pages * PATTERN_WORDS; i++)
 		sum += t->base[i];
-	if (sum != t->ops)
+	if (sum != t->ops * RECORD)
 		bench_fail(r, "%llu of %llu writes are there", (unsigned long long)sum,
-			   (unsigned long long)t->ops);
+			   (unsigned long long)t->ops * RECORD);
 	bench_memory_close(&t->m, r);
 	free(t->hot);
 }
 
-/* `phases` of n accesses each, after some in the first phase that do not count. */
-static void run(const struct bench *b, struct tier *t, unsigned phases, u64 n, double *rate,
-		double *fast)
-{
-	u64 part = b->quick ? 16 : 1;
-	double start;
-
-	choose_hot(t, 0);
-	accesses(t, WARM_OPS / part);
-	t->looked = t->fast = 0;
-	start = bench_thread_now();
-	for (unsigned phase = 0; phase < phases; phase++) {
-		choose_hot(t, phase + (phases > 1));
-		accesses(t, n / part);
-	}
-	*rate = (double)(phases * (n / part)) / (bench_thread_now() - start) / 1e6;
-	*fast = 100 * (double)t->fast / (double)t->looked;
-}
-
-static void measure_tier(const struct bench *b, const struct bench_group *g, enum bench_side side,
-			 struct bench_result *r)
+static void run(const struct bench *b, enum bench_side side, bool shifting, double *rate,
+		double *fast, struct bench_result *r)
 {
 	struct tier t;
 
 	if (!begin(b, side, &t, r))
 		return;
-	run(b, &t, 1, SPAN_OPS, &r->value[ROW_SKEWED], &r->value[ROW_SKEWED_FAST]);
+	t.shift = shifting ? t.pages * SHIFT_EVERY : 0;
+	choose_hot(&t, t.phase++);
+	span(&t, b->quick ? 0.1 : 1);
+	*rate = span(&t, b->quick ? 0.2 : 2) / 1000;
+	*fast = 100 * (double)t.fast / (double)t.looked;
 	end(&t, r);
-	if (r->error[0] || !begin(b, side, &t, r))
-		return;
-	run(b, &t, SHIFTS, SHIFT_OPS, &r->value[ROW_SHIFTING], &r->value[ROW_SHIFTING_FAST]);
-	end(&t, r);
+}
+
+static void measure_tier(const struct bench *b, const struct bench_group *g, enum bench_side side,
+			 struct bench_result *r)
+{
+	double *v = r->value;
+
+	run(b, side, false, &v[ROW_SKEWED], &v[ROW_SKEWED_FAST], r);
+	if (!r->error[0])
+		run(b, side, true, &v[ROW_SHIFTING], &v[ROW_SHIFTING_FAST], r);
 }
 
 static bool prepare_tier(struct bench *b, enum bench_side side, char *why)
@@ -167,11 +180,11 @@ const struct bench_group bench_group_tier = {
 	.limit_s = 60,
 	.memory_x8 = 4,
 	.row = {
-		{ "tier-skewed", "accesses, nine of ten to a tenth of 256 MiB; 128 MiB are fast",
-		  "M/s", true, 0 },
+		{ "tier-skewed", "operations, nine of ten on a tenth of 256 MiB; 128 MiB are fast",
+		  "k/s", true, 0 },
 		{ "tier-skewed-fast", "of them, those that found their page on the fast node", "%",
 		  true, 0 },
-		{ "tier-shifting", "likewise, another tenth after each 8 Mi accesses", "M/s", true,
+		{ "tier-shifting", "likewise, another tenth after each 262,144 operations", "k/s", true,
 		  0 },
 		{ "tier-shifting-fast", "of them, those that found it on the fast node", "%", true,
 		  0 },
