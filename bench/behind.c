@@ -22,7 +22,6 @@ struct behind {
 	struct node_area area;
 	u64 *work;
 	u64 words, ops;
-	bool moves;
 	bool done; /* by __atomic: the worker's */
 	double work_s, moved_s;
 	u64 moved_bytes;
