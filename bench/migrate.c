@@ -42,7 +42,7 @@ static void measure_batch_of(const struct bench *b, enum bench_side side, unsign
 	u64 flushes;
 
 	flags |= AREA_SINGLE | (side == SIDE_ALSO ? AREA_SHUFFLED : 0);
-	if (!node_area_open(&a, ALIGN_DOWN(b->bytes / 8, PMD_SIZE), 0, flags, r))
+	if (!node_area_open(&a, ALIGN_DOWN(b->bytes / 16, PMD_SIZE), 0, flags, r))
 		return;
 	warm_up(&a, r);
 	flushes = bench_flush_calls();
@@ -84,7 +84,7 @@ const struct bench_group bench_group_batch = {
 	.limit_s = 60,
 	.memory_x8 = 4,
 	.row = {
-		{ "migrate-batch", "128 MiB of single pages moved to the other node and back",
+		{ "migrate-batch", "64 MiB of single pages moved to the other node and back",
 		  "k pages/s", true, 2.5 },
 		{ "batch-flushes", "calls of the kernel that flush, likewise", "a page", false,
 		  0.05 },
