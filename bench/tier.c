@@ -184,7 +184,7 @@ const struct bench_group bench_group_tier = {
 		  "k/s", true, 0 },
 		{ "tier-skewed-fast", "of them, those that found their page on the fast node", "%",
 		  true, 0 },
-		{ "tier-shifting", "likewise, another tenth after each 262,144 of them", "k/s", true,
+		{ "tier-shifting", "another tenth after each 262,144 of them", "k/s", true,
 		  0 },
 		{ "tier-shifting-fast", "of them, those that found it on the fast node", "%", true,
 		  0 },
