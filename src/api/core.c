@@ -95,6 +95,7 @@ static const struct fault_ops fault_upcalls = {
 	.wake_background = reclaim_wake,
 	.refault = reclaim_refault_is_hot,
 	.demote = tier_demote,
+	.node_room = tier_make_room,
 	.touched = tier_touched,
 	.stamp = tier_stamp,
 	.parked = tier_parked,

@@ -47,6 +47,7 @@ struct scenario {
 	bool evict;          /* a TLB entry may be gone whenever it is looked for */
 	bool spurious;       /* a missing right may trap on what is cached */
 	bool large;          /* first touch may fill several pages with one folio */
+	bool tiers;          /* a fast node (0) before a slow one (1); home frames can be parked */
 	u32 caps;            /* enum machine_caps that the machine has besides; not ON_HOME */
 	const char *swap;    /* store; NULL: a file of 16 pages */
 	u64 off;             /* BIT(MECH_X): switches each of which brings the bug back ... */
@@ -150,6 +151,18 @@ u64 do_reclaim(struct env *e, struct folio *f);
 u64 do_migrate(struct env *e, struct folio *const *folios, u32 n);
 /* The same for a page that is on no LRU list, such as the balloon's. */
 u64 do_migrate_movable(struct env *e, struct folio *f);
+/* The same to a node; home frames too with `tiers`. `hints`: as demotion leaves them. */
+u64 do_to_node(struct env *e, struct folio *const *folios, u32 n, unsigned node, bool hints);
+/* A page of the slow node, by hints or (leased) accessible there; nothing is promoted from now on
+ * unless `promote`. */
+void prepare_slow(struct env *e, u64 va);
+void prepare_leased(struct env *e, unsigned unit, u64 va);
+void prepare_promotion(struct env *e, bool promote);
+/* As who leases one block too many. */
+void do_end_leases(struct env *e);
+/* A step of reclaim's or demotion's takes clusters off the node's inactive list, and puts them
+ * back. Returns pages. */
+u32 do_isolate_clusters(struct env *e, unsigned node);
 /* Copies of one page and more are shared with whoever helps, as a thread of the copier does. */
 void prepare_copier(struct env *e);
 void do_copier_help(struct env *e);

@@ -6,6 +6,7 @@
 
 #include "api/core.h"
 #include "object/object.h"
+#include "reclaim/reclaim_internal.h"
 #include "swap/swap_internal.h"
 
 #define NR_CPUS 4u
@@ -22,11 +23,28 @@ static u32 caps_of(enum scenario_kind kind)
 	}
 }
 
+/* Frames of two nodes are two halves; home frames are of the node that their page is said to be
+ * on. */
+static void describe_nodes(const struct scenario *sc, enum scenario_kind kind,
+			   struct phys_config *pc)
+{
+	u64 frames = kind == ON_HOME ? 0 : XM_BLOCKS * PTRS_PER_TABLE;
+
+	pc->nr_nodes = sc->tiers ? 2 : 1;
+	for (u32 i = 0; i < pc->nr_nodes; i++) {
+		pc->node[i].base_pfn = i * frames / pc->nr_nodes;
+		pc->node[i].span = frames / pc->nr_nodes;
+		pc->node[i].capacity = ~0ull;
+		pc->node[i].tier = i;
+	}
+}
+
 struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
 {
 	struct env *e = x_alloc(sizeof(*e), 64);
 	struct xm_config mc = {
-		.caps = caps_of(kind) | (kind == ON_HOME ? 0 : sc->caps),
+		.caps = caps_of(kind) | (kind == ON_HOME ? 0 : sc->caps) |
+			(kind == ON_HOME && sc->tiers ? CAP_PARK : 0),
 		.nr_cpus = NR_CPUS,
 		.units = sc->units | sc->devices,
 		.devices = sc->devices,
@@ -43,9 +61,7 @@ struct env *env_open(const struct scenario *sc, enum scenario_kind kind)
 	phys_pieces_init(&e->kept);
 	e->m = xm_create(&mc);
 	e->m->inject = &e->inject;
-	cc.phys.nr_nodes = 1;
-	cc.phys.node[0].span = kind == ON_HOME ? 0 : XM_BLOCKS * PTRS_PER_TABLE;
-	cc.phys.node[0].capacity = ~0ull;
+	describe_nodes(sc, kind, &cc.phys);
 	must(!core_create(&e->q, e->m, &cc), "the core cannot be created");
 	must(!space_create(e->q, CGROUP_ROOT, 0, &e->s), "the space cannot be created");
 	return e;
@@ -66,10 +82,14 @@ static void print_unit(void *arg, char *buf, size_t n)
 /* Counters that nothing depends on: runs that differ in them alone are the same. */
 static void forget_statistics(struct env *e)
 {
+	struct tiers *t = &e->q->reclaim->tier;
 	struct swap *sw = e->q->swap;
 
 	x_unhashed(e->q->stats, MAX_CPUS * sizeof(*e->q->stats));
 	x_unhashed(&e->s->fs.rs.tlb.flushes, sizeof(a64_t));
+	x_unhashed(t->node, sizeof(t->node));
+	/* The clock of hints stands still: a tick of it is more pages than there are here. */
+	x_unhashed(&t->clock, sizeof(t->clock));
 	for (u32 i = 0; i < sw->nr_stores; i++)
 		x_unhashed(&sw->store[i]->writes, 4 * sizeof(a64_t));
 }

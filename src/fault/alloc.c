@@ -142,14 +142,16 @@ static int frames_on(struct fc *c, u64 va, unsigned node, unsigned order, struct
 }
 
 /* The nodes that the policy allows, the preferred one first, each asked to make room by demotion
- * before the next one is. */
-static int frames_by_policy(struct fc *c, u64 va, unsigned order, struct folio **out)
+ * before the next one is. `anywhere`: on the others then, whatever the policy binds to. */
+static int frames_by_policy(struct fc *c, u64 va, unsigned order, bool anywhere, struct folio **out)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	u32 allowed;
 	unsigned node = fault_node(c, va, &allowed);
 	int err = -ENOMEM;
 
+	if (anywhere)
+		allowed = ~0u;
 	if (phys_nr_nodes(c->q) == 1)
 		return frames_on(c, va, 0, order, out);
 	for (unsigned i = 0; i < phys_nr_nodes(c->q); i++) {
@@ -167,16 +169,29 @@ static int frames_by_policy(struct fc *c, u64 va, unsigned order, struct folio *
 	return err;
 }
 
+/* No node that would do has any: what goes from others would not help. */
+static u64 make_room(struct fc *c, u64 va)
+{
+	const struct fault_ops *ops = c->q->fault->ops;
+	u32 allowed;
+
+	if (phys_nr_nodes(c->q) == 1)
+		return ops->make_room(c->q, CGROUP_ROOT, LRU_CLUSTER);
+	return ops->node_room(c->q, fault_node(c, va, &allowed), LRU_CLUSTER);
+}
+
 static int frames_at(struct fc *c, u64 va, unsigned order, struct folio **out)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	int err = -ENOMEM;
 
 	for (u32 tries = 0; tries < MAKE_ROOM_TRIES; tries++) {
-		err = frames_by_policy(c, va, order, out);
+		/* What is bound to a node whose pages nobody can move or evict must be somewhere,
+		 * as what is over a limit. */
+		err = frames_by_policy(c, va, order, tries + 1 == MAKE_ROOM_TRIES, out);
 		if (err != -ENOMEM || order || !ops || base_self()->reclaim_depth)
 			return err;
-		if (!ops->make_room(c->q, CGROUP_ROOT, LRU_CLUSTER))
+		if (!make_room(c, va))
 			base_yield();
 	}
 	return err;

@@ -45,6 +45,8 @@ struct fault_ops {
 	/* Tiers: room for `pages` on the node, by moving what is cold to slower ones. Pages moved.
 	 */
 	u64 (*demote)(struct quire *q, unsigned node, u32 pages);
+	/* Room on this very node, by demotion or else eviction. Pages that went. */
+	u64 (*node_room)(struct quire *q, unsigned node, u32 pages);
 	/* A page of this folio on a slow node, whose hint has this stamp, is used. True: it is on a
 	 * faster node now. Drops the caller's reference. LOCKING: an area or space lock at most. */
 	bool (*touched)(struct quire *q, struct folio *f, unsigned stamp);

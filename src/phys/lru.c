@@ -226,6 +226,8 @@ void lru_putback_list(struct quire *q, struct list *folios)
 static bool cluster_take(struct quire *q, struct lru *lru, struct folio *f, enum lru_list list,
 			 struct list *out)
 {
+	bool node_last = mech_on(q, MECH_LRU_ISOLATE_ONCE),
+	     ours = node_last || folio_lru(q, f) == lru;
 	u64 flags = a64_read(&f->flags);
 
 	/*
@@ -233,8 +235,8 @@ static bool cluster_take(struct quire *q, struct lru *lru, struct folio *f, enum
 	 * lock's node knows that it is on a list of this lock's: it was linked with that node, and
 	 * to leave it takes our lock. A reference first: a dying folio is its freer's to unlink.
 	 */
-	if (!(flags & PGF(LRU)) || flags_list(flags) != list || folio_lru(q, f) != lru ||
-	    !folio_try_get(f))
+	if (!(flags & PGF(LRU)) || flags_list(flags) != list || !ours ||
+	    (node_last && folio_lru(q, f) != lru) || !folio_try_get(f))
 		return false;
 	if (!lru_win(q, f)) {
 		/* The reference is dropped under LOCK_LRU: it must not be the last one. Whoever won

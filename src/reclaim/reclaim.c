@@ -181,15 +181,16 @@ static unsigned pick_node(struct quire *q)
 	return node;
 }
 
-/* One step where there is something to look at. *looked == 0: nowhere. */
-static u32 step_somewhere(struct quire *q, u32 *looked)
+/* One step where there is something to look at, `past` nodes before the one whose turn it is (of
+ * tiers: faster ones). *looked == 0: nowhere. */
+static u32 step_somewhere(struct quire *q, u32 past, u32 *looked)
 {
-	unsigned first = pick_node(q), nr = phys_nr_nodes(q);
+	unsigned nr = phys_nr_nodes(q), first = pick_node(q) + nr - past % nr;
 	u32 freed = 0;
 
 	*looked = 0;
 	for (unsigned i = 0; i < nr; i++) {
-		freed = step(q, (first + i) % nr, looked);
+		freed = step(q, (first + nr - i) % nr, looked);
 		if (*looked)
 			break;
 	}
@@ -198,19 +199,23 @@ static u32 step_somewhere(struct quire *q, u32 *looked)
 
 u64 reclaim_pages(struct quire *q, unsigned cg, u64 nr)
 {
-	u64 freed = 0, scanned = 0, budget;
-	u32 looked;
+	u64 freed = 0, scanned = 0, idle = 0, round, budget;
+	u32 looked, got;
 
 	(void)cg; /* one limited group so far: the root; every page counts towards it */
 	/* Pages just faulted in wait in per-CPU batches; they count, and with little memory they
 	 * are all there is. */
 	lru_drain_all(q);
-	budget = 2 * on_all_lists(q) + 4 * STEP_PAGES;
+	round = on_all_lists(q) + 2 * STEP_PAGES;
+	budget = max(phys_nr_nodes(q), 2u) * round;
 	while (freed < nr && scanned < budget) {
-		freed += step_somewhere(q, &looked);
+		/* A node whose pages all stay keeps nobody from the others'. */
+		got = step_somewhere(q, (u32)(idle / round), &looked);
 		if (!looked)
 			break;
+		freed += got;
 		scanned += looked;
+		idle = got ? 0 : idle + looked;
 	}
 	TRACE(q, EV_RECLAIM, nr, scanned, freed);
 	return freed;

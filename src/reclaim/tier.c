@@ -5,6 +5,7 @@
 
 #define DEMOTE_PAGES LRU_CLUSTER
 #define DEMOTE_TRIES 16u /* clusters of which nothing could be moved */
+#define STUCK_NS     2000000ull
 #define STAMPS       BIT(ENTRY_STAMP_BITS)
 #define TICKS_A_SIZE                                                                 \
 	32u /* of the clock, while as many hints are made as the fast node has pages \
@@ -225,11 +226,31 @@ static u64 demote_cluster(struct quire *q, struct demotion *d, u32 *looked, u32 
 	return counts.moved;
 }
 
+/* All that was looked at is in use or cannot move: the next fault need not look again at once. */
+static bool is_stuck(struct quire *q, unsigned node)
+{
+	u64 until = a64_read(&q->reclaim->tier.node[node].stuck_until);
+
+	return until && q->machine->ops->now_ns(q->machine) < until;
+}
+
+static void note_stuck(struct quire *q, unsigned node, bool stuck)
+{
+	a64_t *until = &q->reclaim->tier.node[node].stuck_until;
+
+	if (stuck)
+		a64_set(until, q->machine->ops->now_ns(q->machine) + STUCK_NS);
+	else if (a64_read(until))
+		a64_set(until, 0);
+}
+
 u64 tier_demote(struct quire *q, unsigned node, u32 pages)
 {
 	u64 moved = 0;
 	u32 fruitless = 0, looked = 1, watched = 0;
 
+	if (is_stuck(q, node))
+		return 0;
 	base_self()->reclaim_depth++;
 	while (moved < pages && fruitless < DEMOTE_TRIES && looked) {
 		int to = slower_node(q, node);
@@ -246,7 +267,15 @@ u64 tier_demote(struct quire *q, unsigned node, u32 pages)
 		moved += n;
 	}
 	base_self()->reclaim_depth--;
+	note_stuck(q, node, fruitless == DEMOTE_TRIES && !watched);
 	return moved;
+}
+
+u64 tier_make_room(struct quire *q, unsigned node, u32 pages)
+{
+	u64 moved = tier_demote(q, node, pages);
+
+	return moved ? moved : reclaim_node(q, node, pages);
 }
 
 /* ---- promotion ---- */

@@ -32,6 +32,8 @@ struct folio;
 
 /* For faults (fault_ops in fault.h says what each does). */
 u64 tier_demote(struct quire *q, unsigned node, u32 pages);
+/* Room on this very node: by demotion, else by eviction. Pages that went. LOCKING: as reclaim. */
+u64 tier_make_room(struct quire *q, unsigned node, u32 pages);
 bool tier_touched(struct quire *q, struct folio *f, unsigned stamp);
 unsigned tier_stamp(struct quire *q);
 void tier_parked(struct quire *q, unsigned node, u32 pages);

@@ -33,6 +33,17 @@ static void check_object_page(struct tally *t, struct vma *v, u64 va, u64 e, str
 	t->bad += WARN_ON(pte_write(e) && (!shared || !folio_test(f, PG_DIRTY)));
 }
 
+/* What cannot be accessed is so because of the area, or is a hint: who uses it is told nothing else
+ * by the area, and would trap for ever. */
+static void check_access(struct tally *t, struct vma *v, u64 e, struct folio *f)
+{
+	bool none = !(vma_flags(v) & VM_PROT_MASK);
+
+	t->bad += WARN_ON(entry_present(e) && (none || (e & ENTRY_PROTNONE)));
+	t->bad += WARN_ON(!entry_present(e) && !none && !pte_is_hint(e));
+	t->bad += WARN_ON(pte_is_hint(e) && (!phys_tiered(t->q) || !folio_is_anon(f)));
+}
+
 static void check_present(struct tally *t, struct vma *v, u64 va, u64 e)
 {
 	struct folio *page = phys_record(t->q, entry_pfn(e)), *f;
@@ -44,6 +55,7 @@ static void check_present(struct tally *t, struct vma *v, u64 va, u64 e)
 	f = folio_head(page);
 	t->bad += WARN_ON(a32_read(&f->ref) == 0);
 	t->bad += WARN_ON(a32_read(&page->mapcount) == 0);
+	check_access(t, v, e, f);
 	if (vma_home(v))
 		t->bad += WARN_ON(entry_pfn(e) != va >> PAGE_SHIFT);
 	t->bad += WARN_ON(frame_is_home(t->q->machine, entry_pfn(e)) != vma_home(v));

@@ -12,6 +12,7 @@
  * so each step looks again.
  */
 #include "space/space_internal.h"
+#include "reclaim/tier.h"
 #include "swap/meta.h"
 
 #define MOVE_TRIES 64u
@@ -23,6 +24,7 @@ struct mover {
 	struct vma *old, *new;
 	bool home;
 	u32 fruitless; /* tries to get a frame since the last success */
+	unsigned node; /* of the bytes that move */
 	/* locked now */
 	struct ptdesc *src_desc, *dst_desc;
 	pte_t *src, *dst;
@@ -202,8 +204,9 @@ static bool live_target(struct mover *m, struct folio *src, u64 dst, struct targ
 	return false;
 }
 
-/* Frames at the new home, not charged. The whole folio where it fits, else its pages singly. 0;
- * -EAGAIN: try later; -ENOMEM. */
+/* Frames at the new home, not charged, on the same node as long as room can be made there. The
+ * whole folio where it fits, else its pages singly. 0; -EAGAIN: try later; -ENOMEM. LOCKING: f is
+ * locked. */
 static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32 n,
 		       struct target *t)
 {
@@ -211,11 +214,15 @@ static int find_target(struct mover *m, u64 dst, struct folio *f, u32 first, u32
 	int err;
 
 	*t = (struct target){ NULL, 0, n, false };
+	m->node = folio_node(f);
 	if (first == 0 && n == folio_nr(f) && IS_ALIGNED(pfn, n) &&
-	    !phys_alloc_at(m->q, m->s->fs.node, pfn, f->order, &t->f))
+	    !phys_alloc_at(m->q, m->node, pfn, f->order, &t->f))
 		return 0;
 	t->n = 1;
-	err = phys_alloc_at(m->q, m->s->fs.node, pfn, 0, &t->f);
+	err = phys_alloc_at(m->q, m->node, pfn, 0, &t->f);
+	for (u32 i = 1; err == -ENOMEM && m->fruitless > MOVE_TRIES / 2 && i < phys_nr_nodes(m->q);
+	     i++)
+		err = phys_alloc_at(m->q, phys_fallback(m->q, m->node, i), pfn, 0, &t->f);
 	if (err == -EBUSY)
 		return live_target(m, f, dst, t) ? 0 : -EAGAIN;
 	return err ? -ENOMEM : 0;
@@ -253,6 +260,10 @@ static int take_over(struct mover *m, struct folio *f, u32 first, struct target 
 
 	if (err)
 		return err == -EAGAIN ? err : -ENOMEM;
+	/* Moved bytes stay in the memory that they were in. Should this fail, one node has a page
+	 * more than it knows of, until the page moves again. */
+	if (folio_node(t->f) != folio_node(f) && machine_has(mach, CAP_PARK))
+		(void)!mach->ops->frames_to_node(mach, pfn, n, folio_node(f), folio_node(t->f));
 	meta_copy(m->q, pfn, src >> PAGE_SHIFT, n);
 	target_mapped(m, t, f, dst);
 	for (u32 i = 0; i < n; i++) {
@@ -327,8 +338,8 @@ static void release_target(struct mover *m, struct folio *f, struct target *t, b
 		lru_add(m->q, t->f);
 }
 
-/* Nothing to be had: what is held is dropped, and something evicted. -ENOMEM when that does not
- * help either. */
+/* Nothing to be had: what is held is dropped, and room is made on that node. -ENOMEM when that
+ * does not help either. */
 static int wait_for_target(struct mover *m, int err)
 {
 	if (err == -EAGAIN) {
@@ -337,7 +348,7 @@ static int wait_for_target(struct mover *m, int err)
 	}
 	if (++m->fruitless > MOVE_TRIES)
 		return -ENOMEM;
-	if (!reclaim_pages(m->q, m->s->fs.cgroup, LRU_CLUSTER))
+	if (!tier_make_room(m->q, m->node, LRU_CLUSTER))
 		base_yield();
 	return 0;
 }
@@ -396,7 +407,8 @@ static int move_bytes(struct mover *m, u64 src, u64 dst, u32 max)
 	return (int)t.n;
 }
 
-/* A swap entry moves as it is if its folio is not cached. True: moved (or gone). */
+/* A swap entry moves as it is if its folio is not cached; one of a page that changes its node does
+ * not: who moves the page looks for it where it was. True: moved (or gone). */
 static bool move_swap_entry(struct mover *m, u64 src, u64 dst)
 {
 	struct folio *f;
@@ -406,7 +418,7 @@ static bool move_swap_entry(struct mover *m, u64 src, u64 dst)
 	if (!lock_both(m, src, dst))
 		return false;
 	e = pte_get(m->src);
-	if (pte_is_swap(e)) {
+	if (pte_is_swap(e) && (swp_type(e) == SWP_STORE || !mech_on(m->q, MECH_REMAP_RMAP_LOCK))) {
 		f = swap_lookup(m->q, swp_slot(e));
 		if (f) {
 			folio_put(m->q, f);
@@ -444,7 +456,7 @@ static int move_home_stretch(struct mover *m, u64 src, u64 dst, u32 n)
 				i++;
 				continue;
 			}
-			/* Cached: map it where it is, then it moves as bytes. */
+			/* Cached, or moving: mapped where it is, then it moves as bytes. */
 			r = fault_under_space_lock(m->q, &m->s->fs, m->old, at,
 						   ACCESS_READ | ACCESS_REMOTE | ACCESS_FORCE);
 			if (r)

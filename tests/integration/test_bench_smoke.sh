@@ -33,8 +33,7 @@ fi
 groups=()
 if [ -n "${QUIRE_SANITIZE:-}" ]; then
   # no preloaded library in sanitizer builds
-  groups=(whole whole-2 half half-2 metadata core fork snapshot live
-    batch batch-shared base huge behind core-migrate tier)
+  groups=(whole whole-2 half half-2 metadata core fork snapshot live)
 fi
 
 # ---- options ----

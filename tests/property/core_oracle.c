@@ -157,6 +157,7 @@ static void arm(struct run *run)
 		{ INJECT_STORE_READ, 3000 }, { INJECT_STORE_CORRUPT, 2000 },
 		{ INJECT_ENTRIES, 3000 },    { INJECT_FOLIO_TRYLOCK, 10000 },
 		{ INJECT_PIN, 10000 },       { INJECT_MACHINE_CALL, 5000 },
+		{ INJECT_MIGRATE, 10000 },
 	};
 
 	run->injecting = run->phase % 2;
@@ -240,6 +241,22 @@ static u64 working_set(const struct oracle_config *cfg)
 	return (u64)cfg->threads * NR_SLICES * SLICE_PAGES;
 }
 
+/* The fast node has room for a third of what the limit allows; the slow one for all of it. */
+static void describe_nodes(struct run *run, const struct sim_config *sc, struct phys_config *pc)
+{
+	pc->nr_nodes = run->cfg.home && !run->cfg.tiers ? 1 : 2;
+	for (u32 i = 0; i < pc->nr_nodes; i++) {
+		pc->node[i].base_pfn = i * (sc->span_frames / 2);
+		pc->node[i].span = sc->span_frames / 2;
+		pc->node[i].capacity = run->cfg.home ? ~0ull : sc->ram_frames;
+		pc->node[i].tier = run->cfg.tiers ? i : 0;
+	}
+	if (!run->cfg.tiers)
+		return;
+	pc->node[0].capacity = run->limit / 3;
+	pc->node[1].size = run->limit;
+}
+
 static int open_instance(struct run *run)
 {
 	struct sim_config sc = sim_defaults(run->cfg.home, run->cfg.hw_ad);
@@ -249,7 +266,8 @@ static int open_instance(struct run *run)
 
 	inject_init(&run->inject);
 	sc.caps |= (run->cfg.placed ? CAP_PLACED : 0) |
-		   (run->cfg.flush_locked ? CAP_FLUSH_UNDER_LOCK : 0);
+		   (run->cfg.flush_locked ? CAP_FLUSH_UNDER_LOCK : 0) |
+		   (run->cfg.home && run->cfg.tiers ? CAP_PARK : 0);
 	sc.seed = run->cfg.seed;
 	sc.inject = &run->inject;
 	sc.ram_frames = working_set(&run->cfg) * 2 + 1024;
@@ -258,12 +276,7 @@ static int open_instance(struct run *run)
 	if (rc)
 		return rc;
 	cc.ram_limit_pages = run->limit;
-	cc.phys.nr_nodes = run->cfg.home ? 1 : 2;
-	for (u32 i = 0; i < cc.phys.nr_nodes; i++) {
-		cc.phys.node[i].base_pfn = i * (sc.span_frames / 2);
-		cc.phys.node[i].span = sc.span_frames / 2;
-		cc.phys.node[i].capacity = run->cfg.home ? ~0ull : sc.ram_frames;
-	}
+	describe_nodes(run, &sc, &cc.phys);
 	cc.msg = msg;
 	cc.msg_size = sizeof(msg);
 	rc = core_create(&run->q, run->m, &cc);
@@ -349,8 +362,10 @@ static void close_workers(struct run *run)
 static void check_empty(struct run *run)
 {
 	struct worker *w = run->worker[0];
-	u64 used = phys_used(run->q, 0) - (machine_has(run->m, CAP_ZERO_PAGE) ? 1 : 0);
+	u64 used = machine_has(run->m, CAP_ZERO_PAGE) ? (u64)-1 : 0;
 
+	for (u32 i = 0; i < phys_nr_nodes(run->q); i++)
+		used += phys_used(run->q, i);
 	w->what = "after the end";
 	if (used || cgroup_usage(run->q, CGROUP_ROOT) || swap_used_slots(run->q) ||
 	    pt_live_tables(run->q))
@@ -491,6 +506,9 @@ u64 oracle_run(const struct oracle_config *cfg, struct oracle_report *report)
 	report->migrated = stat_read(run->q, STAT_MIGRATED);
 	report->compacted = a64_read(&run->compacted);
 	report->offlined = a64_read(&run->offlined);
+	report->demoted = stat_read(run->q, STAT_DEMOTED);
+	report->promoted = stat_read(run->q, STAT_PROMOTED);
+	report->hint_faults = stat_read(run->q, STAT_HINT_FAULTS);
 	report->refaults = stat_read(run->q, STAT_REFAULT);
 	report->violations = sim_violations(run->m);
 	close_instance(run);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core_oracle_internal.h"
+#include "reclaim/tier.h"
 
 #define REMAP_MAYMOVE   1u
 #define REMAP_FIXED     2u
@@ -560,6 +561,48 @@ static void do_migrate(struct worker *w)
 			oracle_wrong(w, "move_to_node says %d of a page", status[i]);
 }
 
+/* ---- tiers ---- */
+
+/* New pages of some addresses, or of all that have no rule of their own, go elsewhere. */
+static void do_policy(struct worker *w)
+{
+	struct run *r = w->run;
+	struct span p = some_span(w, 40);
+	u32 mode = (u32)rnd(w, NR_POLICIES), nodes = 0, all = (u32)BIT(phys_nr_nodes(r->q)) - 1;
+	int rc;
+
+	if (mode != POLICY_DEFAULT)
+		nodes = 1 + (u32)rnd(w, all);
+	if (chance(w, 20)) {
+		/* Only here: what is bound to the fast node has nowhere else to go. */
+		if (mode == POLICY_BIND)
+			nodes |= BIT(phys_nr_nodes(r->q) - 1);
+		rc = space_set_policy(r->q, r->s, 0, 0, mode, nodes);
+		if (rc)
+			oracle_wrong(w, "the space's policy gives %d", rc);
+		return;
+	}
+	rc = space_set_policy(r->q, r->s, span_va(p), span_size(p), mode, nodes);
+	oracle_expect(w, rc, all_mapped(p) ? 0 : -ENOMEM, p);
+}
+
+static void do_tiers(struct worker *w)
+{
+	static const u64 rate[] = { 0, 1 << 20, TIER_RATE_DEFAULT, ~0ull, ~0ull };
+	struct run *r = w->run;
+
+	if (!r->cfg.tiers)
+		return;
+	if (chance(w, 60))
+		fault_end_leases(r->q, &r->s->fs);
+	else if (chance(w, 60))
+		do_policy(w);
+	else if (chance(w, 50))
+		tier_set_rate(r->q, rate[rnd(w, ARRAY_SIZE(rate))]);
+	else
+		tier_demote(r->q, (unsigned)rnd(w, phys_nr_nodes(r->q)), 1 + (u32)rnd(w, 80));
+}
+
 const struct op oracle_ops[] = {
 	{ "load", 3000, data_load },
 	{ "store", 3000, data_store },
@@ -591,5 +634,6 @@ const struct op oracle_ops[] = {
 	{ "migrate", 100, do_migrate },
 	{ "compact", 4, frames_compact },
 	{ "offline", 8, frames_offline },
+	{ "tiers", 150, do_tiers },
 };
 const u32 oracle_nr_ops = ARRAY_SIZE(oracle_ops);

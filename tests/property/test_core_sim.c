@@ -12,7 +12,8 @@
 
 #include "core_oracle.h"
 
-#define OPS 250000
+#define OPS      200000
+#define TIER_OPS 80000
 
 static void run_one(void **state)
 {
@@ -30,7 +31,14 @@ static void run_one(void **state)
 	       (unsigned long long)r.offlined);
 	assert_int_equal(wrong, 0);
 	assert_true(r.swap_out > 0 && r.swap_in > 0);
-	assert_true(cfg->home || (r.migrated > 0 && r.compacted > 0 && r.offlined > 0));
+	assert_true(cfg->home || cfg->tiers ||
+		    (r.migrated > 0 && r.compacted > 0 && r.offlined > 0));
+	if (!cfg->tiers)
+		return;
+	printf("%s: %llu demoted, %llu promoted, %llu hints met\n", cfg->name,
+	       (unsigned long long)r.demoted, (unsigned long long)r.promoted,
+	       (unsigned long long)r.hint_faults);
+	assert_true(r.demoted > 0 && r.promoted > 0 && r.hint_faults > 0);
 }
 
 /* A chain of stores that fill up, with I/O errors and failed checksums in the last. */
@@ -65,6 +73,18 @@ static struct oracle_config config[] = {
 	{ "placed_sw_4", .meta = true, .placed = true, .flush_locked = true, .ops = OPS,
 	  .threads = 4, .seed = 12 },
 	{ "placed_hw_4", .placed = true, .hw_ad = true, .ops = OPS, .threads = 4, .seed = 13 },
+	{ "tiers_home_sw_1", .tiers = true, .meta = true, .home = true, .ops = TIER_OPS,
+	  .threads = 1, .seed = 14 },
+	{ "tiers_home_sw_4", .tiers = true, .home = true, .ops = TIER_OPS, .threads = 4, .seed = 15,
+	  .background = true },
+	{ "tiers_home_hw_4", .tiers = true, .home = true, .hw_ad = true, .ops = TIER_OPS,
+	  .threads = 4, .seed = 16 },
+	{ "tiers_sw_4", .tiers = true, .ops = TIER_OPS, .threads = 4, .seed = 17, .swap = "zstd" },
+	{ "tiers_hw_1", .tiers = true, .hw_ad = true, .ops = TIER_OPS, .threads = 1, .seed = 18 },
+	{ "tiers_hw_4", .tiers = true, .meta = true, .hw_ad = true, .ops = TIER_OPS, .threads = 4,
+	  .seed = 19, .background = true },
+	{ "tiers_placed_4", .tiers = true, .placed = true, .flush_locked = true, .ops = TIER_OPS,
+	  .threads = 4, .seed = 20 },
 };
 
 #define TEST(fn, i)                                        \
@@ -78,8 +98,11 @@ int main(void)
 		TEST(run_one, 0),   TEST(run_one, 1),   TEST(run_one, 2),  TEST(run_one, 3),
 		TEST(run_one, 4),   TEST(run_one, 5),   TEST(run_one, 6),  TEST(run_one, 7),
 		TEST(run_files, 8), TEST(run_files, 9), TEST(run_one, 10), TEST(run_one, 11),
-		TEST(run_one, 12),
+		TEST(run_one, 12),  TEST(run_one, 13),  TEST(run_one, 14), TEST(run_one, 15),
+		TEST(run_one, 16),  TEST(run_one, 17),  TEST(run_one, 18), TEST(run_one, 19),
 	};
 
+	if (getenv("QUIRE_PROP_CASE"))
+		cmocka_set_test_filter(getenv("QUIRE_PROP_CASE"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
