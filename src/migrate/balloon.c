@@ -196,7 +196,7 @@ static bool take_back(struct quire *q, struct balloon *b, struct folio *f)
 {
 	bool locked = mech_on(q, MECH_BALLOON_PAGE_LOCK);
 
-	if (locked && !mech_on(q, MECH_BALLOON_TRYLOCK))
+	if (locked && !mech_on(q, MECH_MIGRATE_TRYLOCK))
 		folio_lock(f);
 	else if (locked && !folio_trylock(f))
 		return false;
