@@ -84,7 +84,7 @@ SCENARIO(balloon_isolate) = {
 		   "  balloon lock; off the list\n",
 	.kinds = BIT(ON_HW) | BIT(ON_SW),
 	.units = BIT(1),
-	.off = BIT(MECH_BALLOON_PAGE_LOCK) | BIT(MECH_BALLOON_TRYLOCK),
+	.off = BIT(MECH_BALLOON_PAGE_LOCK) | BIT(MECH_MIGRATE_TRYLOCK),
 	.setup = setup_isolate,
 	.end = end_one,
 };

@@ -63,13 +63,15 @@ static void balloon_putback(struct quire *q, struct folio *f)
 	spin_unlock(&b->lock);
 }
 
-/* No bytes to copy: the new frame has none either, and the old one's are the machine's. */
+/* No bytes to copy. The new frame's are nobody's, but a move that failed may have left some there.
+ */
 static int balloon_migrate(struct quire *q, struct folio *dst, struct folio *src,
 			   enum migrate_mode mode)
 {
 	struct balloon *b = balloon_of(q);
 
 	(void)mode;
+	machine_release(q->machine, folio_pfn(q, dst), 1);
 	spin_lock(&b->lock);
 	insert(b, dst);
 	forget(b, src);
@@ -196,7 +198,7 @@ static bool take_back(struct quire *q, struct balloon *b, struct folio *f)
 {
 	bool locked = mech_on(q, MECH_BALLOON_PAGE_LOCK);
 
-	if (locked && !mech_on(q, MECH_BALLOON_TRYLOCK))
+	if (locked && !mech_on(q, MECH_MIGRATE_TRYLOCK))
 		folio_lock(f);
 	else if (locked && !folio_trylock(f))
 		return false;

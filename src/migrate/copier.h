@@ -6,8 +6,9 @@
  * time: who finds the copier busy copies alone. A job is only given out if it is large: waking a
  * thread costs what some ten pages cost.
  *
- * Does it help? Where a CPU is idle and copying is what a move costs: large folios. It is not
- * started unless somebody asks for it; figures in copier.c.
+ * It can only help where a CPU is idle and copying is most of what a move costs: large folios. On a
+ * machine with two busy CPUs it does not (figures in copier.c), so nobody starts it unasked
+ * (core_config.copy_threads).
  *
  * Forking: the threads enter the core (gate.h) for each round, so no piece is under way while the
  * process forks; the child has none and starts them anew.

@@ -39,6 +39,31 @@ bool movable_isolate(struct quire *q, struct folio *f)
 	return false;
 }
 
+u64 movable_isolate_range(struct quire *q, u64 pfn, u64 end, struct list *out)
+{
+	u64 pages = 0;
+
+	for (; pfn < end; pfn++) {
+		struct folio *f = phys_record(q, pfn);
+
+		if (!f || !movable_isolate(q, f))
+			continue;
+		list_add_tail(&f->lru, out);
+		pages += folio_nr(f);
+	}
+	return pages;
+}
+
+void movable_isolate_all(struct quire *q, u64 *pos, u64 end, unsigned max_order, u32 max_pages,
+			 struct list *out, struct phys_scan *scan)
+{
+	u64 from = *pos, typed = scan->typed;
+
+	phys_isolate_folios(q, pos, end, max_order, max_pages, out, scan);
+	if (scan->typed != typed)
+		scan->isolated += movable_isolate_range(q, from, *pos, out);
+}
+
 void movable_putback(struct quire *q, struct folio *f)
 {
 	folio_lock(f);

@@ -104,6 +104,8 @@ void phys_isolate_folios(struct quire *q, u64 *pos, u64 end, unsigned max_order,
 			continue;
 		if (folio_maybe_pinned(f)) {
 			scan->pinned += nr;
+		} else if (folio_type(f)) {
+			scan->typed += nr;
 		} else if (!(flags & PGF(LRU)) || flags_order(flags) > max_order) {
 			scan->unmovable += nr;
 		} else if (isolate_folio(q, f, max_order, out)) {
@@ -125,7 +127,8 @@ bool phys_all_movable(struct quire *q, u64 pfn, u32 nr)
 		struct folio *f = &b->rec[i];
 		u64 flags = a64_read(&f->flags);
 
-		if (record_is_folio(f, flags) && (!(flags & PGF(LRU)) || folio_maybe_pinned(f)))
+		if (record_is_folio(f, flags) &&
+		    ((!(flags & PGF(LRU)) && !folio_type(f)) || folio_maybe_pinned(f)))
 			return false;
 		i += record_nr(flags);
 	}

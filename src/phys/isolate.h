@@ -48,6 +48,7 @@ struct phys_scan {
 	u64 scanned;   /* frames looked at */
 	u64 isolated;  /* pages */
 	u64 pinned;    /* pages of folios that are pinned */
+	u64 typed;     /* pages with a type: whoever knows the type may be able to isolate them */
 	u64 unmovable; /* pages of folios on no list: on their way, or nobody's to move */
 	u64 gone;      /* folios that were freed or isolated by somebody else when we came */
 };
@@ -56,7 +57,8 @@ struct phys_scan {
  * looked at. `scan` is added to. */
 void phys_isolate_folios(struct quire *q, u64 *pos, u64 end, unsigned max_order, u32 max_pages,
 			 struct list *out, struct phys_scan *scan);
-/* Might everything in [pfn, pfn + nr), in one block, be isolated? A look, without a lock. */
+/* Might everything in [pfn, pfn + nr), in one block, be isolated, pages with a type too? A look,
+ * without a lock. */
 bool phys_all_movable(struct quire *q, u64 pfn, u32 nr);
 
 /* ---- free pieces ---- */

@@ -4,6 +4,7 @@
 #include "migrate/balloon.h"
 #include "migrate/migrate.h"
 #include "migrate/movable.h"
+#include "frag_env.h"
 #include "object_env.h"
 #include "swap/swap_object.h"
 
@@ -25,17 +26,7 @@ static const struct migrate_ops ops = { .alloc = alloc_other };
 /* Every page of a node that can be isolated, by its frame's number. */
 static u64 isolate_all(struct env *e, unsigned node, struct list *out)
 {
-	u64 n = 0;
-
-	for (u64 pfn = node * 65536; pfn < node * 65536 + 4096; pfn++) {
-		struct folio *f = phys_record(e->q, pfn);
-
-		if (f && movable_isolate(e->q, f)) {
-			list_add_tail(&f->lru, out);
-			n++;
-		}
-	}
-	return n;
+	return movable_isolate_range(e->q, node * 65536ull, node * 65536ull + 4096, out);
 }
 
 static u64 move_all(struct env *e, unsigned node, u32 *fail, struct migrate_counts *c)
@@ -355,6 +346,70 @@ static void within_limit(void **st)
 	env_close(&e);
 }
 
+/* ---- for others' sake ---- */
+
+#define HELD 1024u
+
+/* Pages of the balloon in every second frame: they move together, and the blocks are free. */
+static void compacted(void **st)
+{
+	static struct folio *held[HELD];
+	struct compact_result res;
+	struct frag g;
+	struct env *e = &g.e;
+
+	(void)st;
+	frag_open(&g, 2, 1, 8, 8 * BLOCK);
+	for (u32 i = 0; i < HELD; i++) {
+		held[i] = phys_alloc(e->q, 0, 0);
+		assert_non_null(held[i]);
+		assert_int_equal(balloon_inflate(e->q, 0, 1), 1);
+	}
+	for (u32 i = 0; i < HELD; i++)
+		folio_put(e->q, held[i]);
+	env_check(e);
+	assert_int_equal(compact_node(e->q, 0, COMPACT_WHOLE, &res), 0);
+	assert_true(res.migrate.moved > 0);
+	assert_int_equal(res.migrate.failed, 0);
+	assert_int_equal(res.got, res.used + res.put_back);
+	assert_true(res.blocks_after >= res.blocks_before + HELD / BLOCK - 1);
+	assert_int_equal(balloon_pages(e->q, 0), HELD);
+	assert_int_equal(env_usage(e), HELD);
+	env_check(e);
+	assert_int_equal(balloon_deflate(e->q, 0, HELD), HELD);
+	env_close(e);
+}
+
+/* A block with pages of the balloon leaves; the balloon is as large as before. */
+static void offlined(void **st)
+{
+	struct offline_result res;
+	struct list folios;
+	struct frag g;
+	struct env *e = &g.e;
+	u64 pfn = 0;
+
+	(void)st;
+	frag_open(&g, 2, 1, 8, 8 * BLOCK);
+	assert_int_equal(balloon_inflate(e->q, 0, 2 * BLOCK), 2 * BLOCK);
+	list_init(&folios);
+	/* Not the one of the zero page, which stays. */
+	for (; pfn < 8 * BLOCK && list_empty(&folios); pfn += BLOCK)
+		if (folio_pfn(e->q, fault_zero_folio(e->q)) - pfn >= BLOCK)
+			(void)movable_isolate_range(e->q, pfn, pfn + BLOCK, &folios);
+	pfn -= BLOCK;
+	assert_false(list_empty(&folios));
+	migrate_putback(e->q, &folios);
+	assert_int_equal(node_offline_range(e->q, pfn, BLOCK, NULL, &res), 0);
+	assert_true(res.migrate.moved > 0);
+	assert_int_equal(balloon_pages(e->q, 0), 2 * BLOCK);
+	assert_int_equal(movable_isolate_range(e->q, pfn, pfn + BLOCK, &folios), 0);
+	env_check(e);
+	assert_int_equal(node_online_range(e->q, pfn, BLOCK), 0);
+	assert_int_equal(balloon_deflate(e->q, 0, ~0ull), 2 * BLOCK);
+	env_close(e);
+}
+
 /* ---- threads ---- */
 
 struct crowd {
@@ -456,6 +511,8 @@ int main(void)
 		cmocka_unit_test(failures),
 		cmocka_unit_test(makes_room),
 		cmocka_unit_test(within_limit),
+		cmocka_unit_test(compacted),
+		cmocka_unit_test(offlined),
 		cmocka_unit_test(crowd),
 	};
 
