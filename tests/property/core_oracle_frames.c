@@ -77,6 +77,9 @@ void frames_offline(struct worker *w)
 	}
 	pfn = grown.start +
 	      rnd(w, (grown.end - grown.start) / PHYS_BLOCK_FRAMES + 2) * PHYS_BLOCK_FRAMES;
+	/* Behind a node that has had all its frames lies another one's. */
+	if (!w->run->cfg.home && pfn >= span.end)
+		return;
 	rc = node_offline_range(q, pfn, nr, NULL, NULL);
 	if (w->run->cfg.home || pfn + nr > span.end) {
 		if (rc != -EINVAL)
