@@ -169,15 +169,15 @@ static void move_some(struct compaction *c, u64 end)
 
 	list_init(&sources);
 	list_init(&stay);
-	phys_isolate_folios(c->q, &c->low, end, c->max_source, BATCH_PAGES, &sources,
-			    &c->res->scan);
+	phys_isolate_folios(c->q, &c->low, end, c->max_source, BATCH_PAGES, movable_isolate,
+			    &sources, &c->res->scan);
 	set_aside(c, &sources, &stay);
 	/* What stays is on the list, and counted. */
 	if (!list_empty(&sources))
 		(void)!migrate_folios(c->q, &sources, &compact_ops, c, c->mode,
 				      MIGRATE_FOR_COMPACTION, &c->res->migrate);
-	lru_putback_list(c->q, &sources);
-	lru_putback_list(c->q, &stay);
+	migrate_putback(c->q, &sources);
+	migrate_putback(c->q, &stay);
 	migrate_step_end(c->q, phase);
 }
 

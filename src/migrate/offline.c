@@ -47,12 +47,13 @@ static void move_some(struct offlining *o, u64 *at, u64 end)
 	struct list folios;
 
 	list_init(&folios);
-	phys_isolate_folios(o->q, at, end, MAX_FOLIO_ORDER, BATCH_PAGES, &folios, &o->res->scan);
+	phys_isolate_folios(o->q, at, end, MAX_FOLIO_ORDER, BATCH_PAGES, movable_isolate, &folios,
+			    &o->res->scan);
 	/* What stays is met again by the next pass. */
 	if (!list_empty(&folios))
 		(void)!migrate_folios(o->q, &folios, &offline_ops, o, MIGRATE_SYNC,
 				      MIGRATE_FOR_OFFLINE, &o->res->migrate);
-	lru_putback_list(o->q, &folios);
+	migrate_putback(o->q, &folios);
 	migrate_step_end(o->q, phase);
 }
 

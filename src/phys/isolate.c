@@ -87,8 +87,34 @@ static bool isolate_folio(struct quire *q, struct folio *f, unsigned max_order, 
 	return got;
 }
 
+/* The folio whose record said `flags`. Pages isolated. */
+static u32 scan_folio(struct quire *q, struct folio *f, u64 flags, unsigned max_order,
+		      phys_isolate_fn typed, struct list *out, struct phys_scan *scan)
+{
+	u32 nr = record_nr(flags);
+
+	if (folio_type(f)) {
+		if (!typed(q, f)) {
+			scan->unmovable++;
+			return 0;
+		}
+		list_add_tail(&f->lru, out);
+	} else if (folio_maybe_pinned(f)) {
+		scan->pinned += nr;
+		return 0;
+	} else if (!(flags & PGF(LRU)) || flags_order(flags) > max_order) {
+		scan->unmovable += nr;
+		return 0;
+	} else if (!isolate_folio(q, f, max_order, out)) {
+		scan->gone++;
+		return 0;
+	}
+	scan->isolated += folio_nr(f);
+	return folio_nr(f);
+}
+
 void phys_isolate_folios(struct quire *q, u64 *pos, u64 end, unsigned max_order, u32 max_pages,
-			 struct list *out, struct phys_scan *scan)
+			 phys_isolate_fn typed, struct list *out, struct phys_scan *scan)
 {
 	struct block *b = block_find(q->phys, *pos);
 	u64 at = *pos, got = 0;
@@ -100,18 +126,8 @@ void phys_isolate_folios(struct quire *q, u64 *pos, u64 end, unsigned max_order,
 
 		at += nr;
 		scan->scanned += nr;
-		if (!record_is_folio(f, flags))
-			continue;
-		if (folio_maybe_pinned(f)) {
-			scan->pinned += nr;
-		} else if (!(flags & PGF(LRU)) || flags_order(flags) > max_order) {
-			scan->unmovable += nr;
-		} else if (isolate_folio(q, f, max_order, out)) {
-			scan->isolated += folio_nr(f);
-			got += folio_nr(f);
-		} else {
-			scan->gone++;
-		}
+		if (record_is_folio(f, flags))
+			got += scan_folio(q, f, flags, max_order, typed, out, scan);
 	}
 	*pos = b ? at : end;
 }
@@ -125,7 +141,8 @@ bool phys_all_movable(struct quire *q, u64 pfn, u32 nr)
 		struct folio *f = &b->rec[i];
 		u64 flags = a64_read(&f->flags);
 
-		if (record_is_folio(f, flags) && (!(flags & PGF(LRU)) || folio_maybe_pinned(f)))
+		if (record_is_folio(f, flags) &&
+		    (!(flags & (folio_type(f) ? PGF(LISTED) : PGF(LRU))) || folio_maybe_pinned(f)))
 			return false;
 		i += record_nr(flags);
 	}

@@ -51,11 +51,13 @@ struct phys_scan {
 	u64 unmovable; /* pages of folios on no list: on their way, or nobody's to move */
 	u64 gone;      /* folios that were freed or isolated by somebody else when we came */
 };
+/* For pages with a type: true, the page is isolated, with a reference. */
+typedef bool (*phys_isolate_fn)(struct quire *q, struct folio *page);
 /* Isolate the folios in [*pos, end), which lie in one block, of at most that order, until max_pages
  * or more are isolated; appended to `out`, linked by ->lru. *pos: the frame behind the last one
  * looked at. `scan` is added to. */
 void phys_isolate_folios(struct quire *q, u64 *pos, u64 end, unsigned max_order, u32 max_pages,
-			 struct list *out, struct phys_scan *scan);
+			 phys_isolate_fn typed, struct list *out, struct phys_scan *scan);
 /* Might everything in [pfn, pfn + nr), in one block, be isolated? A look, without a lock. */
 bool phys_all_movable(struct quire *q, u64 pfn, u32 nr);
 
