@@ -75,8 +75,10 @@ void frames_offline(struct worker *w)
 		w->nr_out = 0;
 		return;
 	}
-	pfn = grown.start +
-	      rnd(w, (grown.end - grown.start) / PHYS_BLOCK_FRAMES + 2) * PHYS_BLOCK_FRAMES;
+	/* The last one may reach into the next node, which is refused. */
+	pfn = grown.start + rnd(w, range_size(grown) / PHYS_BLOCK_FRAMES + 2) * PHYS_BLOCK_FRAMES;
+	if (!w->run->cfg.home)
+		pfn = min(pfn, span.end - PHYS_BLOCK_FRAMES);
 	rc = node_offline_range(q, pfn, nr, NULL, NULL);
 	if (w->run->cfg.home || pfn + nr > span.end) {
 		if (rc != -EINVAL)
