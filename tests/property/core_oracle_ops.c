@@ -632,8 +632,8 @@ const struct op oracle_ops[] = {
 	{ "fork", 150, fork_any },
 	{ "snapshot", 150, snapshot_any },
 	{ "migrate", 100, do_migrate },
-	{ "compact", 4, frames_compact },
-	{ "offline", 8, frames_offline },
+	{ "compact", 15, frames_compact },
+	{ "offline", 20, frames_offline },
 	{ "tiers", 150, do_tiers },
 };
 const u32 oracle_nr_ops = ARRAY_SIZE(oracle_ops);

@@ -468,13 +468,13 @@ static void threads(void **st)
 		}
 		assert_int_equal(pthread_create(&u[i].thread, NULL, use, &u[i]), 0);
 	}
-	for (u32 round = 0; round < 60; round++) {
-		u64 scratch = env_map_single(e, 700);
+	for (u32 round = 0; round < 20; round++) {
+		u64 scratch = env_map_single(e, 256);
 		struct compact_result r;
 		struct space *child;
 
-		env_write(e, scratch, 700, round);
-		for (u32 i = 0; i < 700; i += 2)
+		env_write(e, scratch, 256, round);
+		for (u32 i = 0; i < 256; i += 8)
 			frag_drop(e, scratch + PG(i), 1);
 		if (round % 8 == 3)
 			assert_int_equal(space_fork(e->q, e->s, &child), 0);
@@ -484,9 +484,9 @@ static void threads(void **st)
 		moved += r.migrate.moved;
 		if (round % 8 == 3)
 			space_destroy(e->q, child);
-		for (u32 i = 1; i < 700; i += 2)
-			env_expect(e, scratch + PG(i), 1, round, i);
-		assert_int_equal(space_unmap(e->q, e->s, scratch, PG(700)), 0);
+		for (u32 i = 0; i < 256; i += 8)
+			env_expect(e, scratch + PG(i + 1), 7, round, i + 1);
+		assert_int_equal(space_unmap(e->q, e->s, scratch, PG(256)), 0);
 	}
 	a32_set(&s.stop, 1);
 	for (u32 i = 0; i < 3; i++)
@@ -505,6 +505,78 @@ static void threads(void **st)
 	frag_close(&f);
 }
 
+/* Several whose faults want large folios where there are only small pieces; each leaves holes. */
+struct toucher {
+	struct frag *f;
+	u32 id;
+	u64 bad;
+	pthread_t thread;
+};
+
+static void *touch(void *arg)
+{
+	struct toucher *t = arg;
+	struct env *e = &t->f->e;
+
+	for (u32 round = 0; round < 60; round++) {
+		u64 va, want = round * 1000 + t->id, got;
+
+		if (space_map(e->q, e->s, 0, PG(256), RW, 0, &va)) {
+			t->bad++;
+			continue;
+		}
+		for (u64 i = 0; i < 256; i++)
+			t->bad += sim_store(e->m, t->id, e->s->ms, va + PG(i), &want, 8) != 0;
+		/* Holes in front of what stays. */
+		for (u64 i = 0; i < 256; i += 4)
+			t->bad += space_advise(e->q, e->s, va + PG(i), PG(1), ADVISE_DONTNEED) != 0;
+		for (u64 i = 0; i < 256; i++) {
+			t->bad += sim_load(e->m, t->id, e->s->ms, va + PG(i), &got, 8) != 0;
+			t->bad += got != (i % 4 ? want : 0);
+		}
+		t->bad += space_unmap(e->q, e->s, va, PG(256)) != 0;
+	}
+	return NULL;
+}
+
+static void faults_compact(void **st)
+{
+	static struct frag f;
+	struct toucher t[3];
+	struct env *e = &f.e;
+	u64 va, n = 1400, runs, moved;
+
+	(void)st;
+	frag_open(&f, 2, 1, 6, 6 * BLOCK);
+	frag_hold(&f);
+	va = pages_of(&f, n, false, 1);
+	frag_release(&f);
+	/* The halves that were held: a page in each four frames, so no large piece anywhere. */
+	{
+		u64 more = env_map_single(e, 1400);
+
+		env_write(e, more, 1400, 2);
+		drop_most(&f, more, 1400, 1, 4);
+		drop_most(&f, va, n, 1, 4);
+		runs = stat_read(e->q, STAT_COMPACT);
+		moved = stat_read(e->q, STAT_MIGRATED);
+		for (u32 i = 0; i < 3; i++) {
+			t[i] = (struct toucher){ .f = &f, .id = i + 1 };
+			assert_int_equal(pthread_create(&t[i].thread, NULL, touch, &t[i]), 0);
+		}
+		for (u32 i = 0; i < 3; i++) {
+			assert_int_equal(pthread_join(t[i].thread, NULL), 0);
+			assert_int_equal(t[i].bad, 0);
+		}
+		expect_most(&f, more, 1400, 1, 4, 2);
+	}
+	assert_true(stat_read(e->q, STAT_COMPACT) > runs);
+	assert_true(stat_read(e->q, STAT_MIGRATED) > moved);
+	env_check(e);
+	expect_most(&f, va, n, 1, 4, 1);
+	frag_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -513,6 +585,7 @@ int main(void)
 		cmocka_unit_test(pinned_stay),           cmocka_unit_test(no_capacity),
 		cmocka_unit_test(each_allocation_fails), cmocka_unit_test(fault_gets_large),
 		cmocka_unit_test(faults_are_deferred),   cmocka_unit_test(threads),
+		cmocka_unit_test(faults_compact),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include "object_env.h"
 
 #include "frag_env.h"
+#include "migrate/balloon.h"
 
 #define BLOCKS 8u
 #define RANGE  (2 * BLOCK) /* what most tests take: blocks 2 and 3 */
@@ -382,6 +383,128 @@ static void no_records(void **st)
 	frag_close(&f);
 }
 
+/* ---- pages of other kinds ---- */
+
+/* Frames of the balloon move too, by it and by compaction; it keeps as many. */
+static void balloon_moves(void **st)
+{
+	static struct frag f;
+	struct compact_result c;
+	struct env *e = &f.e;
+	u64 va;
+
+	(void)st;
+	frag_open(&f, 2, 2, BLOCKS, BLOCKS * BLOCK);
+	frag_hold(&f);
+	va = env_map_single(e, 900);
+	env_write(e, va, 900, 1);
+	assert_int_equal(balloon_inflate(e->q, 0, 900), 900);
+	frag_release(&f);
+	frag_drop(e, va, 450);
+	assert_true(frag_pages_in(e, FIRST, RANGE) > 300);
+	assert_int_equal(offline(&f, FIRST, RANGE, NULL), 0);
+	assert_int_equal(balloon_pages(e->q, 0), 900);
+	env_expect(e, va + PG(450), 450, 1, 450);
+	online(&f, FIRST, RANGE);
+	assert_int_equal(compact_node(e->q, 0, COMPACT_WHOLE, &c), 0);
+	frag_balanced(e, &c);
+	assert_true(c.migrate.moved > 300);
+	assert_int_equal(balloon_pages(e->q, 0), 900);
+	assert_true(c.blocks_after + 1 >= BLOCKS - 3 - 1);
+	env_expect(e, va + PG(450), 450, 1, 450);
+	assert_int_equal(balloon_deflate(e->q, 0, 900), 900);
+	frag_close(&f);
+}
+
+/* Locked in memory is not locked in a frame. */
+static void mlocked_moves(void **st)
+{
+	static struct frag f;
+	struct env *e = &f.e;
+	u64 va;
+
+	(void)st;
+	frag_open(&f, 2, 2, BLOCKS, BLOCKS * BLOCK);
+	va = env_map_single(e, 4 * BLOCK);
+	env_write(e, va, 4 * BLOCK, 1);
+	assert_int_equal(space_mlock(e->q, e->s, va, PG(4 * BLOCK), false), 0);
+	assert_true(frag_pages_in(e, FIRST, RANGE) > 0);
+	assert_int_equal(offline(&f, FIRST, RANGE, NULL), 0);
+	lru_drain_all(e->q);
+	for (u64 i = 0; i < 4 * BLOCK; i += 100)
+		assert_true(folio_test(folio_head(env_page_at(e, va + PG(i))), PG_MLOCKED));
+	env_expect(e, va, 4 * BLOCK, 1, 0);
+	online(&f, FIRST, RANGE);
+	frag_close(&f);
+}
+
+/* A page that is being written out is waited for. */
+struct written {
+	struct env *e;
+	pthread_t thread;
+	bool started;
+	int err;
+};
+
+static void *offline_thread(void *arg)
+{
+	struct written *w = arg;
+
+	w->err = node_offline_range(w->e->q, FIRST, RANGE, NULL, NULL);
+	return NULL;
+}
+
+static void in_write(void *ctx, u64 index)
+{
+	struct written *w = ctx;
+
+	(void)index;
+	if (w->started)
+		return;
+	w->started = true;
+	assert_int_equal(pthread_create(&w->thread, NULL, offline_thread, w), 0);
+}
+
+static void written_back(void **st)
+{
+	static struct frag f;
+	struct env *e = &f.e;
+	struct written w = { .e = e };
+	struct medium *d = medium_new();
+	struct object *o;
+	u64 va, n = 1024;
+
+	(void)st;
+	frag_open(&f, 2, 2, BLOCKS, BLOCKS * BLOCK);
+	o = object_new(e, d, PG(n));
+	frag_hold(&f);
+	assert_int_equal(space_map_object(e->q, e->s, 0, PG(n), RW, MAP_F_SHARED, o, 0, &va), 0);
+	env_write(e, va, n, 1);
+	frag_release(&f);
+	assert_true(frag_pages_in(e, FIRST, RANGE) > 100);
+	d->in_write = in_write;
+	d->ctx = &w;
+	assert_int_equal(object_sync(o, 0, ~0ull, NULL), 0);
+	assert_true(w.started);
+	assert_int_equal(pthread_join(w.thread, NULL), 0);
+	assert_int_equal(w.err, 0);
+	env_check(e);
+	assert_int_equal(frag_pages_in(e, FIRST, RANGE), 0);
+	env_expect(e, va, n, 1, 0);
+	for (u64 i = 0; i < n; i++) {
+		u64 want[PAGE_SIZE / 8];
+
+		env_page(want, 1, i);
+		assert_memory_equal(d->bytes + PG(i), want, PAGE_SIZE);
+	}
+	online(&f, FIRST, RANGE);
+	space_destroy(e->q, e->s);
+	object_put(o);
+	medium_free(d);
+	assert_int_equal(space_create(e->q, CGROUP_ROOT, 0, &e->s), 0);
+	frag_close(&f);
+}
+
 /* ---- while programs run ---- */
 
 #define NR_PAGES 1536u
@@ -505,6 +628,47 @@ static void world_words(struct world *w, struct user *u)
 	assert_int_equal(bad, 0);
 }
 
+/* Private pages that two children share, some of them in the swap cache; an object's pages. */
+static void world_open(struct world *w, struct medium *d, struct object **o)
+{
+	struct env *e = &w->f.e;
+
+	frag_open(&w->f, 2, 2, 2 * BLOCKS, 2 * BLOCKS * BLOCK);
+	*o = object_new(e, d, PG(NR_PAGES));
+	frag_hold(&w->f);
+	w->va = env_map(e, NR_PAGES, RW, 0);
+	env_write(e, w->va, NR_PAGES, 1);
+	assert_int_equal(
+		space_map_object(e->q, e->s, 0, PG(NR_PAGES), RW, MAP_F_SHARED, *o, 0, &w->shared),
+		0);
+	env_write(e, w->shared, NR_PAGES, 2);
+	for (u32 c = 0; c < 2; c++)
+		assert_int_equal(space_fork(e->q, e->s, &w->child[c]), 0);
+	env_pageout(e, w->va, 512);
+	env_expect(e, w->va, 512, 1, 0);
+	frag_release(&w->f);
+	w->churn = env_map(e, NR_PAGES * (USERS + 1), RW, 0);
+	a32_init(&w->stop, 0);
+}
+
+static void users_start(struct world *w, struct user *u)
+{
+	struct env *e = &w->f.e;
+	u64 zero = 0;
+
+	for (u32 i = 0; i < USERS; i++) {
+		u[i] = (struct user){ .w = w, .id = i + 1, .rng = i + 1 };
+		for (u64 p = 0; p < NR_PAGES; p++)
+			for (u32 which = 0; which < 2; which++) {
+				u64 at = (which ? w->shared : w->va) + PG(p) + 8 * (i + 1);
+
+				assert_int_equal(sim_store(e->m, 0, e->s->ms, at, &zero, 8), 0);
+			}
+	}
+	for (u32 i = 0; i < USERS; i++)
+		assert_int_equal(pthread_create(&u[i].thread, NULL, use, &u[i]), 0);
+}
+
 static void in_use(void **st)
 {
 	static struct world w;
@@ -515,38 +679,8 @@ static void in_use(void **st)
 	struct object *o;
 
 	(void)st;
-	frag_open(&w.f, 2, 2, 2 * BLOCKS, 2 * BLOCKS * BLOCK);
-	o = object_new(e, d, PG(NR_PAGES));
-	frag_hold(&w.f);
-	w.va = env_map(e, NR_PAGES, RW, 0);
-	env_write(e, w.va, NR_PAGES, 1);
-	assert_int_equal(
-		space_map_object(e->q, e->s, 0, PG(NR_PAGES), RW, MAP_F_SHARED, o, 0, &w.shared),
-		0);
-	env_write(e, w.shared, NR_PAGES, 2);
-	for (u32 c = 0; c < 2; c++)
-		assert_int_equal(space_fork(e->q, e->s, &w.child[c]), 0);
-	/* Some in the swap cache. */
-	env_pageout(e, w.va, 512);
-	env_expect(e, w.va, 512, 1, 0);
-	frag_release(&w.f);
-	w.churn = env_map(e, NR_PAGES * (USERS + 1), RW, 0);
-	a32_init(&w.stop, 0);
-	for (u32 i = 0; i < USERS; i++) {
-		u[i] = (struct user){ .w = &w, .id = i + 1, .rng = i + 1 };
-		for (u64 p = 0; p < NR_PAGES; p++) {
-			u64 zero = 0;
-
-			assert_int_equal(
-				sim_store(e->m, 0, e->s->ms, w.va + PG(p) + 8 * (i + 1), &zero, 8),
-				0);
-			assert_int_equal(sim_store(e->m, 0, e->s->ms,
-						   w.shared + PG(p) + 8 * (i + 1), &zero, 8),
-					 0);
-		}
-	}
-	for (u32 i = 0; i < USERS; i++)
-		assert_int_equal(pthread_create(&u[i].thread, NULL, use, &u[i]), 0);
+	world_open(&w, d, &o);
+	users_start(&w, u);
 	for (u32 round = 0; round < 40; round++) {
 		u64 pfn = (1 + round * 3 % (2 * BLOCKS - 2)) * BLOCK;
 		struct offline_result r;
@@ -650,7 +784,8 @@ int main(void)
 		cmocka_unit_test(test_room_all),   cmocka_unit_test(test_pinned_all),
 		cmocka_unit_test(stopped),         cmocka_unit_test(failures),
 		cmocka_unit_test(no_records),      cmocka_unit_test(in_use),
-		cmocka_unit_test(takers),
+		cmocka_unit_test(balloon_moves),   cmocka_unit_test(mlocked_moves),
+		cmocka_unit_test(written_back),    cmocka_unit_test(takers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
