@@ -1,10 +1,10 @@
 /*
  * atomic.h - every shared word of the core is one of these types and is touched only through here.
  *
- * a8_t, a32_t, a64_t, aptr_t wrap one word. Names follow the kernel's: a plain read or set is relaxed
- * (single-copy atomic, never torn, never repeated by the compiler); _acquire and _release order as
- * in C11; operations that modify and return a value are sequentially consistent; operations that
- * modify and return nothing are relaxed. In an explored build each call is a scheduling point
+ * a8_t, a32_t, a64_t, aptr_t wrap one word. Names follow the kernel's: a plain read or set is
+ * relaxed (single-copy atomic, never torn, never repeated by the compiler); _acquire and _release
+ * order as in C11; operations that modify and return a value are sequentially consistent; operations
+ * that modify and return nothing are relaxed. In an explored build each call is a scheduling point
  * that declares the address and whether it reads or writes (base_backend.h, base_point).
  *
  * Locking: none; this is what locks are made of.

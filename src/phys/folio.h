@@ -55,8 +55,7 @@ enum folio_flag {
 	PG_MLOCKED = 13,
 	PG_LAZYFREE = 14,  /* MADV_FREE: may be dropped while clean */
 	PG_LISTED = 15,    /* of a page with a type: on its owner's list, so it can be isolated */
-	PG_IDLE = 15,      /* of an anonymous one: not used since its entries became hints, on a fast
-			    * node (tier.h) */
+	PG_IDLE = 15,      /* of an anonymous one: not used since it got hints on a fast node */
 	PG_HEAD = 16,      /* order > 0 */
 	PG_TAIL = 17,      /* not the first frame: folio_head() finds the folio */
 	PG_READAHEAD = 18, /* brought in ahead of use; first fault on it extends the window */

@@ -85,7 +85,8 @@ static void restore_table(struct restore *r, pte_t *p, u64 va, u32 n)
 
 	for (u32 i = 0; i <= n; i++) {
 		u64 e = i < n ? pte_get(p + i) : 0;
-		bool ours = pte_is_migration(e) && migration_pfn(e) - r->moved->from_pfn < r->moved->nr;
+		bool ours = pte_is_migration(e) &&
+			    migration_pfn(e) - r->moved->from_pfn < r->moved->nr;
 
 		if (ours) {
 			restore_one(r, p + i, e);

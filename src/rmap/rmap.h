@@ -242,8 +242,8 @@ void rmap_flush_batched(struct rmap_space *rs);
 u32 rmap_referenced(struct quire *q, struct folio *f);
 /*
  * Entries become hints (hint.c): pages of a space from va on, inside one table, that are anonymous,
- * not pinned, and on nodes of `tier` or slower. Returns how many; *node: the last one's. LOCKING: takes the entry lock; no
- * area need be held.
+ * not pinned, and on nodes of `tier` or slower. Returns how many; *node: the last one's. LOCKING:
+ * takes the entry lock; no area need be held.
  */
 u32 rmap_hint_range(struct quire *q, struct rmap_space *rs, u64 va, u32 n, unsigned tier,
 		    unsigned stamp, unsigned *node);

@@ -388,8 +388,9 @@ static void run(const char *name, uint64_t ram, unsigned long rounds)
 	CHECK(moved_pages > rounds * AREAS * PAGES / (ram ? 4 : 1));
 	for (unsigned w = 0; w < WORKERS; w++)
 		all += added[w];
-	printf("%s: %llu pages moved, %llu additions, %llu texts checked, %llu written; %llu snapshots, "
-	       "%llu spaces, %llu forks, %llu chunks mapped anew, %llu protected; %llu pages out\n",
+	printf("%s: %llu pages moved, %llu additions, %llu texts checked, %llu written; "
+	       "%llu snapshots, %llu spaces, %llu forks, %llu chunks mapped anew, %llu protected; "
+	       "%llu pages out\n",
 	       name, (unsigned long long)st.migrated_pages, (unsigned long long)all,
 	       (unsigned long long)checks, (unsigned long long)writes,
 	       (unsigned long long)snapshots, (unsigned long long)spaces, (unsigned long long)forks,
