@@ -188,6 +188,25 @@ struct uffd_result uffd_continue(struct host *h, u64 va, u64 size, bool protect)
 	return res;
 }
 
+/*
+ * How many pages from these addresses on have been moved already. A MOVE that is interrupted, for
+ * one because the kernel itself migrates a page of the range at that moment, tells of fewer pages
+ * than it has moved (seen with Linux 6.18): the next try then finds the source gone and the
+ * destination there, which looks like a stray page in the way, and is the only copy.
+ */
+static u64 moved_already(u64 dst, u64 src, u64 nr)
+{
+	unsigned char there[64], here[64];
+	u64 n = 0, len = min(nr, (u64)sizeof(there));
+
+	if (native_syscall(SYS_mincore, dst, len << PAGE_SHIFT, there) ||
+	    native_syscall(SYS_mincore, src, len << PAGE_SHIFT, here))
+		return 0;
+	while (n < len && (there[n] & 1) && !(here[n] & 1))
+		n++;
+	return n;
+}
+
 struct uffd_result uffd_move(struct host *h, u64 dst, u64 src, u64 size)
 {
 	struct uffd_result res = { 0, 0 };
@@ -201,9 +220,18 @@ struct uffd_result uffd_move(struct host *h, u64 dst, u64 src, u64 size)
 		};
 		long err = native_syscall(SYS_ioctl, (long)h->fd, (long)HOST_UFFDIO_MOVE, &c);
 
-		if (c.move > 0)
+		if (c.move > 0) {
 			res.done += (u64)c.move;
-		else if (err && err != -EAGAIN && err != -EINTR) {
+			continue;
+		}
+		if (err == -EEXIST) {
+			u64 n = moved_already(c.dst, c.src, c.len >> PAGE_SHIFT);
+
+			res.done += n << PAGE_SHIFT;
+			if (n)
+				continue;
+		}
+		if (err && err != -EAGAIN && err != -EINTR) {
 			res.err = (int)err;
 			break;
 		}
