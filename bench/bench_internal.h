@@ -146,6 +146,9 @@ struct bench_memory {
 /* ram: bound on what is resident, for our side; 0: none. Fails through r->error and false. */
 bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool background,
 		       struct bench_result *r);
+/* The same with two nodes of so many bytes; the second is the slower one if there are tiers. */
+bool bench_memory_open_nodes(struct bench_memory *m, u64 first, u64 second, bool tiers,
+			     struct bench_result *r);
 /* Checks every invariant first. */
 void bench_memory_close(struct bench_memory *m, struct bench_result *r);
 void *bench_memory_map(struct bench_memory *m, u64 bytes, struct bench_result *r);

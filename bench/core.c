@@ -24,21 +24,27 @@ int core_begin(struct core_bench *c)
 	struct sim_config cfg = sim_defaults(false, true);
 	struct core_config cc = { 0 };
 	u64 frames = c->bytes / PAGE_SIZE + 8 * PTRS_PER_TABLE;
+	u32 nodes = c->nodes ? c->nodes : 1;
+	u64 span;
 	int err;
 
 	cfg.nr_cpus = 1;
 	cfg.tlb_entries = 1024;
-	cfg.ram_frames = frames;
-	cfg.span_frames = 2 * frames;
+	cfg.ram_frames = nodes * frames;
+	cfg.span_frames = 2 * nodes * ALIGN_UP(frames, PTRS_PER_TABLE);
 	cfg.flags = SIM_NO_POISON | SIM_NO_CHECK;
 	cfg.evict_ppm = cfg.prefetch_ppm = cfg.late_ppm = 0;
 	err = sim_create(&cfg, &c->m);
 	if (err)
 		return err;
 	sim_cpu_bind(0);
-	cc.phys.nr_nodes = 1;
-	cc.phys.node[0].span = sim_config_of(c->m)->span_frames;
-	cc.phys.node[0].capacity = frames;
+	span = sim_config_of(c->m)->span_frames / nodes;
+	cc.phys.nr_nodes = nodes;
+	for (u32 i = 0; i < nodes; i++) {
+		cc.phys.node[i].base_pfn = i * span;
+		cc.phys.node[i].span = span;
+		cc.phys.node[i].capacity = frames;
+	}
 	err = core_create(&c->q, c->m, &cc);
 	if (err)
 		return err;

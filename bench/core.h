@@ -18,7 +18,8 @@ struct core_bench {
 	struct machine *m;
 	struct quire *q;
 	struct space *s;
-	u64 bytes; /* of the area; set before core_begin */
+	u64 bytes;      /* of the area; set before core_begin */
+	unsigned nodes; /* each has room for all of it; 0: one. Set before core_begin */
 	u64 va;
 };
 

@@ -13,12 +13,17 @@
 extern const struct bench_group bench_group_whole, bench_group_whole_2, bench_group_half,
 	bench_group_half_2, bench_group_calls, bench_group_compute, bench_group_redis,
 	bench_group_core, bench_group_metadata, bench_group_fork, bench_group_snapshot,
-	bench_group_live;
+	bench_group_live, bench_group_batch, bench_group_batch_shared, bench_group_base,
+	bench_group_huge, bench_group_behind, bench_group_core_migrate, bench_group_tier;
 
 const struct bench_group *const bench_groups[] = {
-	&bench_group_whole,    &bench_group_whole_2, &bench_group_half,    &bench_group_half_2,
-	&bench_group_metadata, &bench_group_core,    &bench_group_fork,    &bench_group_snapshot,
-	&bench_group_live,     &bench_group_calls,   &bench_group_compute, &bench_group_redis,
+	&bench_group_whole,  &bench_group_whole_2,      &bench_group_half,
+	&bench_group_half_2, &bench_group_metadata,     &bench_group_core,
+	&bench_group_fork,   &bench_group_snapshot,     &bench_group_live,
+	&bench_group_batch,  &bench_group_batch_shared, &bench_group_base,
+	&bench_group_huge,   &bench_group_behind,       &bench_group_core_migrate,
+	&bench_group_tier,   &bench_group_calls,        &bench_group_compute,
+	&bench_group_redis,
 };
 
 #define GROUPS ARRAY_SIZE(bench_groups)
@@ -61,7 +66,7 @@ static void list(void)
 		       g->side[SIDE_PEER] ? " beside " : "",
 		       g->side[SIDE_PEER] ? g->side[SIDE_PEER] : "");
 		for (unsigned i = 0; i < bench_rows(g); i++)
-			printf("  %-16s %s (%s)\n", g->row[i].name, g->row[i].what, g->row[i].unit);
+			printf("  %-20s %s (%s)\n", g->row[i].name, g->row[i].what, g->row[i].unit);
 	}
 }
 

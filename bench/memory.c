@@ -6,6 +6,7 @@
  * 4 KiB on both sides. Where the kernel gives huge pages at all, it is measured with them too.
  */
 #include "bench_internal.h"
+#include "nodes.h"
 
 #include <quire/quire.h>
 
@@ -13,23 +14,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool background,
-		       struct bench_result *r)
+static bool open_instance(struct bench_memory *m, const struct quire_options *opt,
+			  struct bench_result *r)
 {
-	struct quire_options opt = {
-		.size = sizeof(opt),
-		.ram_bytes = ram,
-		.swap = "lz4",
-		.background = background,
-		.handle_sigbus = 1,
-	};
 	char msg[BENCH_TEXT / 2] = "";
 	int err;
 
 	*m = (struct bench_memory){ 0 };
-	if (!ours)
-		return true;
-	err = quire_open(&opt, (quire_t **)&m->q, msg, sizeof(msg));
+	err = quire_open(opt, (quire_t **)&m->q, msg, sizeof(msg));
 	if (err) {
 		m->q = NULL;
 		bench_fail(r, "quire_open: %s (%s)", strerror(-err), msg);
@@ -42,6 +34,41 @@ bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool backgrou
 		return false;
 	}
 	return true;
+}
+
+bool bench_memory_open(struct bench_memory *m, bool ours, u64 ram, bool background,
+		       struct bench_result *r)
+{
+	struct quire_options opt = {
+		.size = sizeof(opt),
+		.ram_bytes = ram,
+		.swap = "lz4",
+		.background = background,
+		.handle_sigbus = 1,
+	};
+
+	*m = (struct bench_memory){ 0 };
+	return !ours || open_instance(m, &opt, r);
+}
+
+bool bench_memory_open_nodes(struct bench_memory *m, u64 first, u64 second, bool tiers,
+			     struct bench_result *r)
+{
+	struct quire_node node[] = {
+		{ .bytes = first, .physical = -1 },
+		{ .bytes = second, .physical = -1, .tier = tiers },
+	};
+	struct quire_options opt = {
+		.size = sizeof(opt),
+		.swap = "lz4",
+		.handle_sigbus = 1,
+		.syscall = bench_count_call,
+		.nodes = node,
+		.nr_nodes = ARRAY_SIZE(node),
+	};
+
+	bench_physical_nodes(&node[0].physical, &node[1].physical);
+	return open_instance(m, &opt, r);
 }
 
 void bench_memory_close(struct bench_memory *m, struct bench_result *r)

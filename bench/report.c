@@ -132,7 +132,7 @@ static void table_row(const struct bench_outcome *o, unsigned i)
 		snprintf(reach, sizeof(reach), "%s %.4g%s%s",
 			 row->higher ? ">=" : "<=", row->target, row->own ? " " : "",
 			 row->own ? row->unit : "");
-	printf("%-16s %10s %10s  %-10s %6s %-12s %-8s", row->name, figure(s.ours, ours, 32),
+	printf("%-20s %10s %10s  %-10s %6s %-12s %-8s", row->name, figure(s.ours, ours, 32),
 	       figure(s.peer, peer, 32), row->unit, ratio, range, reach);
 	if (!isnan(s.also))
 		printf(" %s: %s", o->g->side[SIDE_ALSO], figure(s.also, also, 32));
@@ -157,7 +157,7 @@ void bench_report_table(const struct bench *b, const struct bench_outcome *o, un
 	printf("area %llu MiB%s%s; medians; ratio: quire / peer of each round, and range\n\n",
 	       (unsigned long long)b->bytes >> 20, b->quick ? " (--quick)" : "",
 	       b->cpu_time ? ", processor time (--cpu)" : "");
-	printf("%-16s %10s %10s  %-10s %6s %-12s %s\n", "row", "quire", "peer", "unit", "ratio",
+	printf("%-20s %10s %10s  %-10s %6s %-12s %s\n", "row", "quire", "peer", "unit", "ratio",
 	       "range", "reach");
 	for (unsigned k = 0; k < n; k++) {
 		for (unsigned i = 0; i < bench_rows(o[k].g); i++)

@@ -304,6 +304,7 @@ int fault_do_anon(struct fc *c)
 	if (c->vf & VM_LOCKED)
 		a64_fetch_or(&f->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
 	lru_add(c->q, f);
+	fault_lease(c, folio_node(f), start, folio_nr(f));
 	folio_put(c->q, f);
 	return FAULT_DONE;
 }

@@ -97,6 +97,9 @@ struct folio *must_check fault_to_place(struct fc *c, struct folio *f, u64 index
 struct folio *fault_hold_mapped(struct fc *c, u64 entry);
 /* The entry is a hint. */
 int fault_do_hint(struct fc *c, u64 entry);
+/* n anonymous pages from va on, which this fault has just mapped, are used: on a slow node that is
+ * for a time. LOCKING: no entry lock. */
+void fault_lease(struct fc *c, unsigned node, u64 va, u32 n);
 /* The entry is one of a page that moves. */
 int fault_do_migration(struct fc *c, u64 entry);
 

@@ -6,7 +6,8 @@
  * that are next to go get them, to see whether they are used (tier.h). The first access traps:
  * either the page goes to a faster node at once (fault_ops.touched decides), or its folio's
  * entries in this table become present where it is, for a time: a space leases so many blocks of
- * slow memory, and who leases one more ends the oldest lease, whose entries become hints again. So
+ * slow memory, and who leases one more ends the oldest lease, whose entries become hints again. A
+ * page that is new on a slow node begins with a lease. So
  * what is used again and again traps again and again, at a rate that the number of leases bounds,
  * and what is not used costs nothing.
  *
@@ -17,28 +18,54 @@
 #include "fault/fault_internal.h"
 #include "base/arena.h"
 
-#define LEASES     64u
-#define LEASE_BITS 7u /* of a word: pages of the block; above: its first page's number */
+#define LEASES       64u
+#define DIRECT_PART  4u /* of memory that is used without traps so much is not leased */
+#define DIRECT_LEASES_MAX 65536u
+#define LEASE_BITS   7u /* of a word: pages of the block; above: its first page's number */
 
 _Static_assert(TOUCH_PAGES_MAX < BIT(LEASE_BITS), "a block's pages fit");
 
 struct leases {
-	a64_t word[LEASES]; /* (A) */
-	a32_t next;         /* (A) */
+	a32_t next; /* (A) */
+	u32 nr;     /* (C) */
+	a64_t word[];
 };
+
+static size_t leases_bytes(u32 nr)
+{
+	return sizeof(struct leases) + nr * sizeof(a64_t);
+}
+
+/* Where the use of slow memory needs no traps, all but a part of it is leased at any time: the part
+ * tells what is hot. */
+static u32 leases_wanted(struct quire *q)
+{
+	u64 direct = 0;
+
+	for (unsigned i = 0; i < phys_nr_nodes(q); i++)
+		if (phys_tier(q, i) && phys_direct(q, i))
+			direct += phys_size(q, i);
+	direct -= direct / DIRECT_PART;
+	return (u32)max((u64)LEASES, min(direct / TOUCH_PAGES_MAX, (u64)DIRECT_LEASES_MAX));
+}
 
 int fault_space_init(struct quire *q, struct fault_space *fs)
 {
+	u32 nr = leases_wanted(q);
+
 	if (!phys_tiered(q))
 		return 0;
-	fs->leases = arena_zalloc(q->arena, sizeof(*fs->leases));
-	return fs->leases ? 0 : -ENOMEM;
+	fs->leases = arena_zalloc(q->arena, leases_bytes(nr));
+	if (!fs->leases)
+		return -ENOMEM;
+	fs->leases->nr = nr;
+	return 0;
 }
 
 void fault_space_fini(struct quire *q, struct fault_space *fs)
 {
 	if (fs->leases)
-		arena_free(q->arena, fs->leases, sizeof(*fs->leases));
+		arena_free(q->arena, fs->leases, leases_bytes(fs->leases->nr));
 	fs->leases = NULL;
 }
 
@@ -59,8 +86,8 @@ void fault_end_leases(struct quire *q, struct fault_space *fs)
 {
 	u32 oldest = fs->leases ? a32_read(&fs->leases->next) : 0;
 
-	for (u32 i = 0; fs->leases && i < LEASES; i++) {
-		u64 word = a64_xchg(&fs->leases->word[(oldest + i) % LEASES], 0);
+	for (u32 i = 0; fs->leases && i < fs->leases->nr; i++) {
+		u64 word = a64_xchg(&fs->leases->word[(oldest + i) % fs->leases->nr], 0);
 
 		if (word)
 			end_lease(q, fs, word, q->fault->ops->stamp(q));
@@ -149,13 +176,25 @@ static struct folio *hold(struct fc *c, u64 e)
 	return f;
 }
 
+/* It begins, and another one ends. */
+static void take_lease(struct fc *c, u64 word)
+{
+	struct leases *l = c->fs->leases;
+	u64 old;
+
+	if (!l)
+		return;
+	old = a64_xchg(&l->word[a32_fetch_add(&l->next, 1) % l->nr], word);
+	if (old && old != word)
+		end_lease(c->q, c->fs, old, c->q->fault->ops->stamp(c->q));
+}
+
 int fault_do_hint(struct fc *c, u64 e)
 {
 	const struct fault_ops *ops = c->q->fault->ops;
 	struct folio *f = hold(c, e);
 	bool moved, slow;
-	u64 word, old;
-	u32 at;
+	u64 word;
 	int err;
 
 	if (!f)
@@ -166,11 +205,13 @@ int fault_do_hint(struct fc *c, u64 e)
 		return FAULT_AGAIN;
 	err = lease(c, e, &word);
 	/* On a fast node it is there for good. */
-	if (!word || !slow || !c->fs->leases)
-		return err;
-	at = a32_fetch_add(&c->fs->leases->next, 1) % LEASES;
-	old = a64_xchg(&c->fs->leases->word[at], word);
-	if (old && old != word)
-		end_lease(c->q, c->fs, old, ops->stamp(c->q));
+	if (word && slow)
+		take_lease(c, word);
 	return err;
+}
+
+void fault_lease(struct fc *c, unsigned node, u64 va, u32 n)
+{
+	if (phys_tiered(c->q) && phys_tier(c->q, node))
+		take_lease(c, (va >> PAGE_SHIFT) << LEASE_BITS | n);
 }

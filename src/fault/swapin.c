@@ -362,6 +362,7 @@ static int swapin_read(struct fc *c, u64 entry)
 	struct machine *m = fc_machine(c);
 	struct swapin s;
 	u32 mapped = 0;
+	unsigned node;
 	u64 pfn;
 	int r;
 
@@ -378,9 +379,11 @@ static int swapin_read(struct fc *c, u64 entry)
 					  map_read(c, &s, &mapped);
 	if (s.fill)
 		m->ops->fill_end(m, pfn, s.n, s.fill);
+	node = folio_node(s.folio[0]);
 	finish(c, &s, mapped);
 	if (r)
 		return r;
+	fault_lease(c, node, c->va, mapped);
 	a64_set(&c->v->last_fault, c->va + mapped * PAGE_SIZE);
 	stat_inc(c->q, STAT_FAULT_MAJOR);
 	stat_add(c->q, STAT_SWAP_READAHEAD_PAGES, mapped - 1);

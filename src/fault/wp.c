@@ -269,6 +269,7 @@ static int copy_page(struct fc *c, u64 entry)
 		if (c->vf & VM_LOCKED)
 			a64_fetch_or(&new->flags, PGF(UNEVICTABLE) | PGF(MLOCKED));
 		lru_add(c->q, new);
+		fault_lease(c, folio_node(new), c->va, 1);
 		folio_put(c->q, new);
 	}
 	/* Ours was perhaps the last mapping of a page that the swap cache has too. */

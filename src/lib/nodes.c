@@ -59,6 +59,7 @@ void api_core_nodes(const struct quire_options *opt, struct machine *m, struct c
 		cc->phys.node[i].span = m->node_span[i].nr;
 		cc->phys.node[i].tier = opt->nr_nodes ? opt->nodes[i].tier : 0;
 		cc->phys.node[i].size = pages;
+		cc->phys.node[i].direct = opt->nr_nodes && opt->nodes[i].physical >= 0;
 		cc->phys.node[i].capacity = i + 1 < nr ? pages : ~0ull;
 		all += opt->nr_nodes ? pages : 0;
 	}

@@ -119,6 +119,11 @@ unsigned phys_tier(struct quire *q, unsigned node)
 	return q->phys->node[node].tier;
 }
 
+bool phys_direct(struct quire *q, unsigned node)
+{
+	return q->phys->node[node].direct;
+}
+
 bool phys_tiered(struct quire *q)
 {
 	return q->phys->tiered;
@@ -376,6 +381,7 @@ static int node_init(struct quire *q, unsigned i, const struct phys_config *cfg)
 	a64_init(&n->capacity, cfg->node[i].capacity);
 	n->size = cfg->node[i].size ? cfg->node[i].size : cfg->node[i].capacity;
 	n->tier = cfg->node[i].tier;
+	n->direct = cfg->node[i].direct;
 	n->base_block = base >> BLOCK_SHIFT;
 	n->nr_blocks = span >> BLOCK_SHIFT;
 	if (!span)

@@ -63,6 +63,7 @@ struct phys_config {
 		u64 capacity; /* frames that may be in use at once; ~0: no bound but the charge */
 		u64 size;     /* what it is said to have where the capacity is no bound; else 0 */
 		unsigned tier; /* 0: the fastest; what is cold goes to a higher one */
+		bool direct;   /* slower, but used without traps: its use is only sampled */
 	} node[MAX_NODES];
 };
 
@@ -218,6 +219,7 @@ u64 phys_size(struct quire *q, unsigned node);
 u64 phys_room(struct quire *q, unsigned node); /* not a promise */
 u32 phys_nr_nodes(struct quire *q);
 unsigned phys_tier(struct quire *q, unsigned node);
+bool phys_direct(struct quire *q, unsigned node);
 /* Are there nodes of different tiers? */
 bool phys_tiered(struct quire *q);
 /* The nodes in the order in which they stand in for `node`: itself, its peers, slower ones, faster

@@ -94,6 +94,7 @@ struct node {
 	a64_t capacity;                        /* (A) written under (N) */
 	u64 size;                              /* (C) */
 	u32 tier;                              /* (C) */
+	bool direct;                           /* (C) */
 	u8 fallback[MAX_NODES];                /* (C) */
 	a64_t taken;                           /* (A) written under (N) */
 	struct lru lru;

@@ -33,7 +33,8 @@ fi
 groups=()
 if [ -n "${QUIRE_SANITIZE:-}" ]; then
   # no preloaded library in sanitizer builds
-  groups=(whole whole-2 half half-2 metadata core fork snapshot live)
+  groups=(whole whole-2 half half-2 metadata core fork snapshot live
+    batch batch-shared base huge behind core-migrate tier)
 fi
 
 # ---- options ----
