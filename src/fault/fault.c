@@ -60,9 +60,21 @@ struct folio *fault_zero_folio(struct quire *q)
 int fault_install(struct fc *c, u64 va, const u64 *entries, u32 nr, const void *fill,
 		  bool fill_zero, bool force)
 {
+	struct machine *m = fc_machine(c);
+	unsigned node = 0;
+	int err;
+
 	TRACE(c->q, EV_PTE_SET, va, entries[0], nr);
-	return fc_machine(c)->ops->entries_changed(fc_machine(c), c->fs->rs.tlb.ms, va, entries, nr,
-						   0, fill, fill_zero, force);
+	/* New bytes of home frames come from the memory of the folio's node. */
+	if (unlikely(m->ops->prefer_node) && c->home && (fill || fill_zero))
+		node = folio_node(phys_folio(c->q, entry_pfn(entries[0])));
+	if (node)
+		m->ops->prefer_node(m, node);
+	err = m->ops->entries_changed(m, c->fs->rs.tlb.ms, va, entries, nr, 0, fill, fill_zero,
+				      force);
+	if (node)
+		m->ops->prefer_node(m, 0);
+	return err;
 }
 
 /* What the area itself allows, whatever the entry says. */

@@ -28,6 +28,15 @@ bad 2 "empty store" run --swap lz4,,zstd true
 bad 2 "no path" run --swap file: true
 bad 2 "/nonexistent/file" run --swap file:/nonexistent/file:1M true
 bad 2 "directory" run --swap "file:$work" true
+bad 2 "one --node" run --node fast=4M true
+bad 2 "'fast'" run --node fast true
+bad 2 "'1M'" run --node fast=1M --node slow=4M true
+bad 2 "'x y'" run --node "x y=4M" true
+bad 2 "same" run --node same=4M --node same=8M true
+bad 2 "numa=N" run --node fast=4M:numa --node slow=8M true
+bad 2 "'best'" run --node fast=4M --node slow=8M --placement best true
+bad 2 "--placement" run --placement random true
+bad 2 "'quick'" run --node fast=4M --node slow=8M --promote quick true
 bad 2 "/nonexistent/out" run --json /nonexistent/out true
 bad 127 "no-such-program-here" run no-such-program-here
 bad 127 "$work/none" run "$work/none"
