@@ -32,7 +32,7 @@ for how in "--placement fast" "--placement interleave" "--placement random --pro
 	"--placement fast --ram 24M"; do
 	# shellcheck disable=SC2086
 	"$quire" run --quiet --json "$work/sort.json" $nodes $how -- \
-		sort --parallel=1 -S 1G "$work/text" >"$work/out" || fail "sort $how: status $?"
+		sort --parallel=1 -S 64M "$work/text" >"$work/out" || fail "sort $how: status $?"
 	cmp -s "$work/sorted" "$work/out" || fail "sort $how: the output differs"
 	# shellcheck disable=SC2086
 	"$quire" run --quiet --json "$work/hot.json" $nodes $how -- \

@@ -31,7 +31,7 @@ bad 2 "directory" run --swap "file:$work" true
 bad 2 "one --node" run --node fast=4M true
 bad 2 "'fast'" run --node fast true
 bad 2 "'1M'" run --node fast=1M --node slow=4M true
-bad 2 "'x y'" run --node "x y=4M" true
+bad 2 "'x y=4M'" run --node "x y=4M" true
 bad 2 "same" run --node same=4M --node same=8M true
 bad 2 "numa=N" run --node fast=4M:numa --node slow=8M true
 bad 2 "'best'" run --node fast=4M --node slow=8M --placement best true
