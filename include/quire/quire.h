@@ -159,6 +159,7 @@ struct quire_node_info {
 	uint64_t bytes, used_bytes;
 	int32_t physical; /* -1: memory of any kind */
 	uint32_t tier;
+	uint64_t balloon_bytes; /* out of use: quire_balloon */
 	/* pages since the beginning: moved by age and use, and how often use was noticed here */
 	uint64_t demoted_in, demoted_out, promoted_in, promoted_out, hint_faults;
 };
@@ -525,6 +526,32 @@ int quire_get_policy(quire_space_t *s, const void *addr, int *policy, uint32_t *
  * @bytes: a second; 0: none; UINT64_MAX: no bound. At first it is 256 MiB.
  */
 void quire_set_promotion(quire_t *q, uint64_t bytes);
+
+/**
+ * quire_compact - make large pieces of a node's free memory, by moving what is in use together.
+ * @q: the instance.
+ * @node: its number.
+ *
+ * Concerns memory that can be shared between addresses (QUIRE_MAP_SHAREABLE, objects): private
+ * mappings have none that could lie elsewhere.
+ *
+ * Returns 0; -EINVAL: no such node, or nothing of it can be moved.
+ */
+int quire_compact(quire_t *q, unsigned node);
+
+/**
+ * quire_balloon - take memory of a node out of use, or give it back.
+ * @q: the instance.
+ * @node: its number.
+ * @pages: how many more are to be out of use; negative: how many fewer.
+ *
+ * What is out of use counts as resident, of no mapping: others make room for it, by moving to other
+ * nodes and to the stores.
+ *
+ * Returns how many pages it was, fewer where nothing more can go (or is out of use); -EINVAL: no
+ * such node.
+ */
+int64_t quire_balloon(quire_t *q, unsigned node, int64_t pages);
 
 /**
  * quire_node_get - what one node holds, and what has moved.

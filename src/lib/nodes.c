@@ -2,6 +2,8 @@
 #include <quire/quire.h>
 
 #include "lib/lib_internal.h"
+#include "migrate/balloon.h"
+#include "migrate/compact.h"
 #include "reclaim/tier.h"
 
 _Static_assert(QUIRE_NODES_MAX == MACHINE_NODES, "the public number is the machine's");
@@ -121,6 +123,32 @@ void quire_set_promotion(quire_t *qt, uint64_t bytes)
 	tier_set_rate(api_of(qt)->q, bytes);
 }
 
+int quire_compact(quire_t *qt, unsigned node)
+{
+	struct quire *q = api_of(qt)->q;
+	struct compact_result result;
+	int err;
+
+	gate_enter(&q->gate);
+	err = compact_node(q, node, COMPACT_WHOLE, &result);
+	gate_exit(&q->gate);
+	return err;
+}
+
+int64_t quire_balloon(quire_t *qt, unsigned node, int64_t pages)
+{
+	struct quire *q = api_of(qt)->q;
+	int64_t n;
+
+	if (node >= phys_nr_nodes(q))
+		return -EINVAL;
+	gate_enter(&q->gate);
+	n = pages < 0 ? -(int64_t)balloon_deflate(q, node, 0 - (u64)pages) :
+			(int64_t)balloon_inflate(q, node, (u64)pages);
+	gate_exit(&q->gate);
+	return n;
+}
+
 int quire_node_get(quire_t *qt, unsigned node, struct quire_node_info *out)
 {
 	struct api_instance *a = api_of(qt);
@@ -138,6 +166,7 @@ int quire_node_get(quire_t *qt, unsigned node, struct quire_node_info *out)
 		.size = sizeof(*out),
 		.bytes = size == ~0ull ? 0 : size << PAGE_SHIFT,
 		.used_bytes = phys_used(q, node) << PAGE_SHIFT,
+		.balloon_bytes = balloon_pages(q, (int)node) << PAGE_SHIFT,
 		.physical = a->physical[node],
 		.tier = phys_tier(q, node),
 		.demoted_in = s.demoted_in,

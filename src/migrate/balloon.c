@@ -100,10 +100,22 @@ static struct folio *alloc_elsewhere(struct quire *q, struct folio *src, void *c
 	return f;
 }
 
+static int home_elsewhere(struct quire *q, struct folio *src, void *ctx)
+{
+	for (unsigned k = 1; k < phys_nr_nodes(q); k++) {
+		unsigned n = phys_fallback(q, folio_node(src), k);
+
+		if (phys_room(q, n) >= folio_nr(src))
+			return (int)n;
+	}
+	return -1;
+}
+
 /* Pages of the node that are not in use just now go to other nodes. How many went. */
 static u64 push_out(struct quire *q, unsigned node)
 {
-	static const struct migrate_ops ops = { .alloc = alloc_elsewhere };
+	static const struct migrate_ops ops = { .alloc = alloc_elsewhere,
+						.home_node = home_elsewhere };
 	struct migrate_counts c = { 0 };
 	struct list folios;
 	u32 phase;
@@ -184,7 +196,7 @@ u64 balloon_inflate(struct quire *q, unsigned node, u64 nr)
 {
 	u64 done = 0;
 
-	if (node >= phys_nr_nodes(q) || machine_has(q->machine, CAP_HOME))
+	if (node >= phys_nr_nodes(q) || !range_size(phys_span(q, node)))
 		return 0;
 	while (done < nr && inflate_one(q, node))
 		done++;

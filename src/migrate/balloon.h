@@ -18,8 +18,8 @@
  *   page lock (try), or the next one    balloon lock, off the list
  *   off the list
  *
- * Machines with home frames have no balloon: what bounds memory there is the charge alone
- * (cgroup_set_limit).
+ * A node of home frames alone has no balloon: it has no frames to take. One that has others besides
+ * has, since both count towards its capacity and the charge.
  *
  * Locking: BALLOON, inside FOLIO (of which only a trylock is taken under it). Letters: (B) balloon
  * lock; list links of pages: (B) while PG_LISTED, else the isolator's.

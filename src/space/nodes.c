@@ -6,6 +6,7 @@
  */
 #include "migrate/migrate.h"
 #include "migrate/movable.h"
+#include "reclaim/tier.h"
 #include "space/space_internal.h"
 
 #define CHUNK 64u
@@ -109,9 +110,13 @@ int space_move_to_node(struct quire *q, struct space *s, const u64 *va, u64 n, u
 	lru_drain_all(q);
 	for (u64 at = 0; at < n; at += CHUNK) {
 		struct migrate_counts counts = { 0 };
-		u32 len = (u32)min(n - at, (u64)CHUNK), phase = reclaim_step_begin(q);
+		u32 len = (u32)min(n - at, (u64)CHUNK), phase;
 		struct list folios;
 
+		/* What is cold there makes room. */
+		if (phys_tiered(q) && phys_room(q, node) < len)
+			tier_demote(q, node, len);
+		phase = reclaim_step_begin(q);
 		list_init(&folios);
 		to.no_memory = false;
 		collect(q, s, va + at, len, node, &folios);
