@@ -81,6 +81,22 @@ static void move(uint64_t *p, size_t pages, unsigned node)
 	}
 }
 
+/* Memory out of use is made room for, and comes back. */
+static void use_balloon(const uint64_t *p, const uint64_t *s)
+{
+	quire_set_promotion(q, 0);
+	CHECK(quire_balloon(q, 2, 1) == -EINVAL);
+	if (quire_balloon(q, 0, 512) == 512) {
+		CHECK(info(0).balloon_bytes == 512 * PAGE && info(0).used_bytes <= 8 << 20);
+		check(p, PAGES);
+		check(s, 512);
+		CHECK(quire_compact(q, 0) == 0);
+		CHECK(info(0).balloon_bytes == 512 * PAGE);
+		CHECK(quire_balloon(q, 0, -1000) == -512);
+		CHECK(info(0).balloon_bytes == 0);
+	}
+}
+
 int main(void)
 {
 	static const struct quire_node good[] = { { 8 << 20, -1, 0 }, { 64 << 20, -1, 1 } };
@@ -140,18 +156,7 @@ int main(void)
 	CHECK(quire_set_policy(space, s, 512 * PAGE, 17, 1) == -EINVAL);
 	CHECK(quire_get_policy(space, (char *)p + PAGES * PAGE * 2, &policy, &nodes) == -EFAULT);
 
-	/* Memory out of use is made room for, and comes back. */
-	quire_set_promotion(q, 0);
-	CHECK(quire_balloon(q, 2, 1) == -EINVAL);
-	if (quire_balloon(q, 0, 512) == 512) {
-		CHECK(info(0).balloon_bytes == 512 * PAGE && info(0).used_bytes <= 8 << 20);
-		check(p, PAGES);
-		check(s, 512);
-		CHECK(quire_compact(q, 0) == 0);
-		CHECK(info(0).balloon_bytes == 512 * PAGE);
-		CHECK(quire_balloon(q, 0, -1000) == -512);
-		CHECK(info(0).balloon_bytes == 0);
-	}
+	use_balloon(p, s);
 	CHECK(quire_compact(q, 7) == -EINVAL);
 	check(p, PAGES);
 	CHECK(quire_check(q) == 0);
