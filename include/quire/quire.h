@@ -162,6 +162,8 @@ struct quire_node_info {
 	uint64_t balloon_bytes; /* out of use: quire_balloon */
 	/* pages since the beginning: moved by age and use, and how often use was noticed here */
 	uint64_t demoted_in, demoted_out, promoted_in, promoted_out, hint_faults;
+	/* pages that were watched to see whether they are used, so often, and were */
+	uint64_t watched, watched_used;
 };
 
 struct quire_stats {

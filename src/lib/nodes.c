@@ -174,6 +174,8 @@ int quire_node_get(quire_t *qt, unsigned node, struct quire_node_info *out)
 		.promoted_in = s.promoted_in,
 		.promoted_out = s.promoted_out,
 		.hint_faults = s.hint_faults,
+		.watched = s.hints,
+		.watched_used = s.used,
 	};
 	return 0;
 }

@@ -20,6 +20,7 @@ struct tier_node { /* (A) struct tier_node_stats */
 	a64_t promoted_out;
 	a64_t hint_faults;
 	a64_t hints;
+	a64_t used;
 	a64_t stuck_until; /* (A) time before which nothing will go from here to a slower one */
 };
 

@@ -398,6 +398,7 @@ static int place_of_used(struct quire *q, struct folio *f, unsigned stamp)
 
 	stat_inc(q, STAT_HINT_FAULTS);
 	a64_add(&t->node[node].hint_faults, 1);
+	a64_add(&t->node[node].used, nr);
 	if (!phys_tier(q, node)) {
 		used_on_fast(q, f);
 		return -1;
@@ -432,5 +433,6 @@ void tier_stats(struct quire *q, unsigned node, struct tier_node_stats *out)
 		.promoted_out = a64_read(&n->promoted_out),
 		.hint_faults = a64_read(&n->hint_faults),
 		.hints = a64_read(&n->hints),
+		.used = a64_read(&n->used),
 	};
 }

@@ -47,8 +47,9 @@ struct tier_node_stats { /* pages, since the beginning */
 	u64 demoted_out;
 	u64 promoted_in;
 	u64 promoted_out;
-	u64 hint_faults; /* uses that were noticed here, of ... */
-	u64 hints;       /* ... so many that would have been */
+	u64 hint_faults; /* uses that were noticed here */
+	u64 hints;       /* pages whose next use would be noticed, so often ... */
+	u64 used;        /* ... and those that were used, with their folios */
 };
 void tier_stats(struct quire *q, unsigned node, struct tier_node_stats *out);
 

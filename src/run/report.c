@@ -136,8 +136,11 @@ static void add_nodes(struct text *t)
 			add(t, "; %llu pages came by use, %llu left by age", LLU(n.promoted_in),
 			    LLU(n.demoted_out));
 		if (n.demoted_in || n.promoted_out)
-			add(t, "; %llu came by age, %llu left by use, used there %llu times",
-			    LLU(n.demoted_in), LLU(n.promoted_out), LLU(n.hint_faults));
+			add(t, "; %llu came by age, %llu left by use", LLU(n.demoted_in),
+			    LLU(n.promoted_out));
+		if (n.watched)
+			add(t, "; %llu watched, %llu %% used (%llu traps)", LLU(n.watched),
+			    LLU(n.watched_used * 100 / n.watched), LLU(n.hint_faults));
 		add(t, "\n");
 	}
 }
@@ -196,13 +199,14 @@ static void report_text(const struct quire_stats *s, int status)
 	F(resident_bytes)                                                                          \
 	F(resident_peak_bytes)                                                                     \
 	F(managed_bytes)                                                                           \
-	F(managed_peak_bytes) F(metadata_bytes) F(faults_minor) F(faults_major) F(faults_cow) F(   \
-		faults_write_protect) F(first_touch_pages) F(swap_out_pages) F(swap_in_pages)      \
-		F(swap_reused_pages) F(swap_same_pages) F(swap_readahead_pages) F(swap_used_pages) \
-			F(swap_stored_bytes) F(swap_pool_bytes) F(swap_write_errors)               \
-				F(swap_read_errors) F(migrated_pages) F(tlb_flushes)               \
-					F(tlb_flushed_pages) F(splits_refused) F(over_limit_pages) \
-						F(refaults) F(direct_reclaims) F(warnings) F(pins) \
+	F(managed_peak_bytes)                                                                      \
+	F(metadata_bytes) F(faults_minor) F(faults_major) F(faults_cow) F(faults_write_protect) F( \
+		first_touch_pages) F(swap_out_pages) F(swap_in_pages) F(swap_reused_pages)         \
+		F(swap_same_pages) F(swap_readahead_pages) F(swap_used_pages) F(swap_stored_bytes) \
+			F(swap_pool_bytes) F(swap_write_errors) F(swap_read_errors)                \
+				F(migrated_pages) F(tlb_flushes) F(tlb_flushed_pages)              \
+					F(splits_refused) F(over_limit_pages) F(refaults)          \
+						F(direct_reclaims) F(warnings) F(pins)             \
 							F(demoted_pages) F(promoted_pages)         \
 								F(promotions_limited_pages)        \
 									F(hint_faults)
@@ -233,10 +237,11 @@ static void json_nodes(struct text *t)
 		add(t,
 		    ", \"bytes\": %llu, \"used_bytes\": %llu, \"physical\": %d, "
 		    "\"demoted_in\": %llu, \"demoted_out\": %llu, \"promoted_in\": %llu, "
-		    "\"promoted_out\": %llu, \"hint_faults\": %llu}",
+		    "\"promoted_out\": %llu, \"hint_faults\": %llu, \"watched\": %llu, "
+		    "\"watched_used\": %llu}",
 		    LLU(n.bytes), LLU(n.used_bytes), n.physical, LLU(n.demoted_in),
-		    LLU(n.demoted_out), LLU(n.promoted_in), LLU(n.promoted_out),
-		    LLU(n.hint_faults));
+		    LLU(n.demoted_out), LLU(n.promoted_in), LLU(n.promoted_out), LLU(n.hint_faults),
+		    LLU(n.watched), LLU(n.watched_used));
 	}
 	add(t, "]");
 }
