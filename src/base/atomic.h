@@ -3,8 +3,8 @@
  *
  * a8_t, a32_t, a64_t, aptr_t wrap one word. Names follow the kernel's: a plain read or set is
  * relaxed (single-copy atomic, never torn, never repeated by the compiler); _acquire and _release
- * order as in C11; operations that modify and return a value are sequentially consistent; others
- * are relaxed. In an explored build each call is a scheduling point
+ * order as in C11; operations that modify and return a value are sequentially consistent; those
+ * that return nothing are relaxed. In an explored build each call is a scheduling point
  * that declares the address and whether it reads or writes (base_backend.h, base_point).
  *
  * Locking: none; this is what locks are made of.
